@@ -1,0 +1,142 @@
+"""The contract of a plugin: one class per kind, one instance per configured table.
+
+Floor 1. A plugin author reads this file and `docs/writing-a-provider.md`, nothing else.
+
+Errors decide what happens next, by class and never by text: see `gateway.errors`. Whatever else escapes from a plugin is
+taken for a bug in it: the batch is parked, the traceback is logged under the plugin's name, the gateway goes on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from gateway.clock import Clock
+from gateway.errors import Unsupported
+from gateway.records import Batch, Call, Limits, RemoteBatch, Result
+
+
+class ProviderSettings(BaseModel):
+    """What every kind's table understands; a kind adds its own fields in a subclass.
+
+    Keys that core reads itself never reach this model: `kind`, `account`, `sandbox`, `limits`, `prices`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: The provider's key. Empty: the provider is listed as disabled.
+    api_key: SecretStr = SecretStr("")
+    #: What the kind's SDK takes as its base URL.
+    base_url: str = ""
+
+
+class Provider(ABC):
+    """One account at one provider's Batch API.
+
+    `encode`, `frame` and `decode` are pure: no I/O, no clock, no state; they run in other threads. The coroutines run in the
+    event loop and must not block it. No SDK retries on `submit`: a repeated create is a batch paid twice.
+    """
+
+    #: The word in the configuration: `kind = "..."`.
+    kind: ClassVar[str]
+    #: Model of the kind's own keys.
+    Settings: ClassVar[type[ProviderSettings]] = ProviderSettings
+    #: Defaults, with their source in the plugin's README.
+    limits: ClassVar[Limits] = Limits()
+    #: Whether the provider echoes the marker in its list, so that `find` can tell our batches from others.
+    marked: ClassVar[bool] = True
+    #: False: there are no remote batches, core sends requests one by one through `complete`.
+    batch: ClassVar[bool] = True
+    #: The kind's simulator as "module:Class", for `sandbox = true`.
+    simulator: ClassVar[str | None] = None
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        """Keep what is given; no I/O. The SDK is imported here, not with the module.
+
+        `name` is the table's name, `directory` a private folder that exists and survives restarts.
+        """
+        self.name = name
+        self.settings = settings
+        self.clock = clock
+        self.directory = directory
+
+    @abstractmethod
+    def encode(self, call: Call) -> bytes:
+        """The bytes that are stored and sent for `call`, without a newline byte. Pure; runs at admission.
+
+        Renames nothing: `call.model` is the upstream name. Raises `Unsupported(field, reason)` for what this provider's batches
+        cannot express; the caller gets a 400 that names the field and nothing has been paid.
+        """
+
+    def frame(self, line_id: str, payload: bytes) -> bytes:
+        """One line of the spool, without its newline: `payload` (from `encode`) under the name `line_id`. Pure.
+
+        The default splices `custom_id` into the object that `envelope` made.
+        """
+        return b'{"custom_id":%b,%b' % (orjson.dumps(line_id), payload[1:])
+
+    @abstractmethod
+    def decode(self, row: bytes) -> Result:
+        """What one row of a fetched file says. Pure; never raises on anything a provider can send."""
+
+    async def upload(self, batch: Batch) -> str | None:
+        """Send the spool where the API has files, and return its id when it is usable; None where it has none.
+
+        Durable when called: the batch and its requests. May be repeated: an orphan upload costs nothing.
+        Raises `Retryable`, `Unauthorised`, `Rejected`.
+        """
+        return None
+
+    @abstractmethod
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """One create call, sent once. Durable when called: the intent, the marker and `batch.file_id`.
+
+        Raises `Retryable` when nothing can have been created (connection refused, DNS, TLS, 429); `Rejected`, `TokenLimit`,
+        `Unauthorised` when the provider said no; `Ambiguous` for everything that leaves it open: timeout, reset, 408, 409,
+        5xx, a 2xx that cannot be read.
+        """
+
+    @abstractmethod
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Remote batches that are (`marked`) or may be (unmarked) this batch, oldest first.
+
+        Reads the provider's list back to `batch.first_sent` less an hour. Returns an empty list only when that whole list was
+        read. Raises `Retryable`, `Unauthorised`.
+        """
+
+    @abstractmethod
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """The remote batch as it is now. Returns REFUSED with its reason, does not raise it.
+
+        Raises `Missing` for a 404, `Retryable` for a poll that was lost, `Unauthorised`.
+        """
+
+    @abstractmethod
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Write every row of every result file to `to`, one per newline byte, answers before errors; any end state.
+
+        Bytes go to disk as they come. Raises `Retryable` (also for a download that was cut), `Missing`, `Unauthorised`.
+        """
+
+    async def cancel(self, remote: RemoteBatch) -> None:
+        """Ask the provider to stop; what is finished stays billed and is fetched. Optional."""
+        raise Unsupported("cancel", f"{self.kind} has no way to cancel a batch")
+
+    async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
+        """Delete remote files of a batch whose lines are all settled. Optional; may be repeated."""
+
+    async def complete(self, call: Call) -> Result:
+        """Ask the synchronous endpoint, at full price. Optional."""
+        raise Unsupported("mode", f"{self.kind} has no synchronous endpoint here")
+
+    async def aclose(self) -> None:
+        """Close connections. Called once, at stop."""
+
+
+def envelope(endpoint: str, body: bytes) -> bytes:
+    """OpenAI's batch input line around `body`, still without its `custom_id`; `Provider.frame` puts that in."""
+    return b'{"method":"POST","url":%b,"body":%b}' % (orjson.dumps(endpoint), body)

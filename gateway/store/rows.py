@@ -1,0 +1,357 @@
+"""What goes into the ledger and what comes out: frozen records, no behaviour.
+
+Times are seconds since 1970, UTC. `seq` is the ledger's own number of a request, in the order of acceptance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.records import BatchState, RemoteState, RequestState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """How a call wants to be recognised: what decides between a stored sample, a pending one and a new one."""
+
+    #: `x-stainless-retry-count` is 1 or more.
+    retry: bool = False
+    #: Answer 202; such a request makes and takes no slot.
+    detached: bool = False
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    #: Stored answers older than this many seconds do not count.
+    max_age: float | None = None
+    #: The caller's name for this pass over its work; None: no run.
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneKey:
+    """What may share a batch."""
+
+    provider: str
+    endpoint: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A stored answer of the cache, on its way back into the ledger as a finished slot."""
+
+    ordinal: int
+    body: bytes
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One call, parsed, encoded and ready to be recorded."""
+
+    client: str
+    #: The caller's name for it; None: the ledger makes one of ours.
+    custom_id: str | None
+    lane: LaneKey
+    #: 32 bytes; two calls with the same one are the same question.
+    fingerprint: bytes
+    #: Hash of the body alone: what a name is bound to.
+    body_hash: bytes
+    #: From `Provider.encode`.
+    payload: bytes
+    #: Bytes of the framed line with its newline, at the longest line id.
+    size: int
+    #: Estimated input tokens, uncorrected.
+    tokens: int
+    ask: Ask
+    #: Callers of this process that wait for each seq, for the rule of retries.
+    waiters: Mapping[int, int] = field(default_factory=dict)
+    #: Answers the cache has of this fingerprint, if the ledger has none.
+    samples: tuple[Sample, ...] = ()
+    #: The caller's `metadata`, JSON; kept and shown, None when absent.
+    metadata: bytes | None = None
+    job: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The final outcome of a request, as it goes to the caller."""
+
+    state: RequestState
+    #: HTTP status of the answer.
+    status: int
+    #: Key of `errors.ENDINGS`, or the provider's own code; None for an answer.
+    code: str | None
+    #: The completion, or OpenAI's error object; JSON.
+    body: bytes
+    #: Whether asking the same again can only fail again (line 400, 404, 413, 422).
+    permanent: bool = False
+    provider: str = ""
+    batch: int | None = None
+    cost_usd: float | None = None
+    saved_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What became of an arrival; durable when it is returned."""
+
+    seq: int
+    custom_id: str
+    #: A new row was made, and will be paid.
+    fresh: bool
+    #: The request is over: serve this.
+    ending: Ending | None = None
+    #: Place of the sample among those of its fingerprint, from 1, and how many there are; 0 for named and detached.
+    sample: int = 0
+    of: int = 0
+    #: The name belongs to a request with another body: nothing was recorded.
+    conflict: bool = False
+    #: `only-if-cached` and no stored answer: nothing was recorded.
+    absent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One sample of a fingerprint, as `choose` sees it."""
+
+    seq: int
+    ordinal: int
+    state: RequestState
+    #: A waiter of a living process is attached.
+    held: bool
+    #: How many of this process's callers wait for it.
+    waiters: int = 0
+    #: How often its answer was written whole, this process's tally included.
+    deliveries: int = 0
+    first_delivered_at: float | None = None
+    last_delivered_at: float | None = None
+    #: When the last waiter left without an answer (or its boot ended).
+    left_at: float | None = None
+    ended_at: float | None = None
+    #: A failure that can only happen again.
+    permanent: bool = False
+    #: Until when the ending is owed to whoever asks, after an aborted 200.
+    owed_until: float | None = None
+    #: Born of a call that said no-cache.
+    no_cache: bool = False
+    no_store: bool = False
+    #: Already given in the run that asks; if so, to a caller still attached, and whether it was delivered there.
+    given: bool = False
+    given_held: bool = False
+    given_delivered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """A caller that no longer waits for a request."""
+
+    seq: int
+    at: float
+    #: Its answer was written whole.
+    delivered: bool
+    #: Nobody of this process waits for the request any more: its hold ends.
+    last: bool
+    #: Its connection was cut after a 200 because the request failed: the ending is owed until then.
+    owed_until: float | None = None
+    #: The run it came in, with its client; the run's own mark is updated too.
+    client: str = ""
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One row, as operators and `GET /v1/results` see it; the body is not in it."""
+
+    seq: int
+    custom_id: str
+    client: str
+    job: str
+    lane: LaneKey
+    state: RequestState
+    queued_at: float
+    #: Lines of it that the provider answered or let expire.
+    attempts: int
+    batch: int | None
+    n: int | None
+    ended_at: float | None
+    #: Since when a cancel is wished for a request that is already in a batch.
+    cancel_at: float | None = None
+    #: Of its batch, or of its lane while it is queued.
+    parked_reason: str | None = None
+    retry_at: float | None = None
+    batch_state: BatchState | None = None
+    metadata: bytes | None = None
+    #: How often its line has gone back to the lane, and since when it may be batched again.
+    ready_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The queued requests of one lane that may be batched now, and what sealing depends on."""
+
+    lane_id: int
+    lane: LaneKey
+    count: int
+    size: int
+    #: Estimated input tokens, corrected by the lane's `token_factor`.
+    tokens: int
+    #: Of `count`, those that were never in a batch: only these make the window quiet.
+    fresh: int
+    #: The later of queued_at and not_before of its oldest request.
+    oldest_at: float
+    last_arrival_at: float
+    #: The largest batch the provider took lately, after a token-limit refusal; None: never refused.
+    target_tokens: int | None
+    token_factor: float
+    parked_reason: str | None
+    retry_at: float
+    #: Batches of the lane that are sealed, submitting, submitted or ended, and not parked.
+    in_flight: int
+    #: When the oldest of them was sealed.
+    oldest_in_flight_at: float | None
+    #: Of the last five collected batches of the lane, in seconds.
+    turnarounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a provider (table) has open, against its limits."""
+
+    #: Batches that are sealed, submitting, submitted or reconciling.
+    open_batches: int
+    #: Create calls of the last hour.
+    creates_last_hour: int
+    #: Corrected tokens in open batches, by model.
+    enqueued_tokens: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How much of a window one batch may take; None: no limit."""
+
+    max_requests: int | None = None
+    max_bytes: int | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRow:
+    """A batch as the ledger knows it. `epoch` is the right to write to it: every write says which one it holds."""
+
+    id: int
+    marker: str
+    lane_id: int
+    lane: LaneKey
+    account: str
+    base_url: str
+    state: BatchState
+    epoch: int
+    count: int
+    size: int
+    tokens: int
+    sealed_at: float
+    file_id: str | None = None
+    remote_id: str | None = None
+    remote_state: RemoteState | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    #: Create calls that were about to be made.
+    submissions: int = 0
+    first_sent_at: float | None = None
+    last_sent_at: float | None = None
+    submitted_at: float | None = None
+    remote_created_at: float | None = None
+    ended_at: float | None = None
+    collected_at: float | None = None
+    total: int | None = None
+    done: int | None = None
+    #: Its creation was in doubt at least once: look for copies before collecting.
+    ambiguous: bool = False
+    #: Downloads begun, and whether one is whole on disk.
+    fetches: int = 0
+    fetched: bool = False
+    #: Polls, finds or creates that failed in a row.
+    troubles: int = 0
+    parked_reason: str | None = None
+    retry_at: float = 0.0
+    cancel_at: float | None = None
+    discarded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a sealed batch."""
+
+    n: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A request in a batch that is not settled yet."""
+
+    n: int
+    seq: int
+    attempts: int
+    queued_at: float
+    cancel_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens the provider counted for one line."""
+
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What one line came to: an ending, or back to the lane."""
+
+    n: int
+    #: The provider's status of the line; 0: none, or the line is missing.
+    status: int
+    #: None: the request goes back to its lane.
+    ending: Ending | None
+    #: The word for what went wrong, when it goes back or ends badly: `rate_limited`, `server_error`, `missing`, ...
+    trouble: str | None = None
+    #: When it may be batched again.
+    not_before: float = 0.0
+    usage: Usage | None = None
+    #: None: the price is unknown.
+    cost_usd: float | None = None
+    saved_usd: float | None = None
+    #: Whether the provider bills the line.
+    billed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A request that a settlement ended; durable when it is returned."""
+
+    seq: int
+    n: int
+    state: RequestState
+    fingerprint: bytes
+    #: None: it has no slot and is not cached.
+    ordinal: int | None
+    no_store: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """What was paid, by provider and model."""
+
+    provider: str
+    model: str
+    requests: int
+    lines: int
+    cost_usd: float
+    saved_usd: float
+    wasted_usd: float
+    wasted_lines: int
+    #: Billed lines whose price is not known.
+    unpriced_lines: int
