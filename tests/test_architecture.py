@@ -28,11 +28,14 @@ FLOORS = {
     "logs": 1,
     "metrics": 1,
     "tasks": 1,
+    "prices": 1,
     "store": 2,
     "plugins": 3,
     "routing": 3,
     "accounts": 3,
     "spool": 3,
+    "endings": 3,
+    "upstream": 3,
     "pipeline": 4,
     "endpoints": 5,
     "app": 6,
@@ -40,7 +43,7 @@ FLOORS = {
     "__main__": 8,
 }
 #: Floors whose rooms are single modules and may lean on each other, as long as no circle comes of it.
-OPEN_FLOORS = {0, 1}
+OPEN_FLOORS = {0, 1, 3}
 #: Public rooms beside the stairs: the highest floor each may import, and the other side rooms it may.
 SIDE_ROOMS = {"sandbox": (1, frozenset[str]()), "testing": (3, frozenset({"sandbox"}))}
 #: Who starts or checks simulators; nobody else knows that there are any.
