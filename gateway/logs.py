@@ -1,0 +1,152 @@
+"""Logs: one JSON object a line, a constant snake_case event name, facts as keys, and nothing that must not be seen.
+
+Floor 1. Keys, passwords and the bodies of requests are taken out of every line at the last moment before it is written,
+whoever wrote it: the gateway, an SDK or aiohttp.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TextIO
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor, WrappedLogger
+
+#: What components are given to log with: `log.info("batch_sealed", batch_id=7, reason="quiet")`.
+Logger = FilteringBoundLogger
+
+REDACTED = "[redacted]"
+OMITTED = "[omitted]"
+
+#: Keys whose values are secrets, whatever they look like.
+_SECRET_KEY = re.compile(r"authorization|cookie|api.?key|password|secret|^token$|_token$", re.IGNORECASE)
+#: Keys whose values are what callers wrote or got.
+_BODY_KEYS = frozenset({"body", "bodies", "content", "input", "messages", "payload", "prompt", "raw", "row", "text"})
+#: Shapes of secrets inside any text: keys of the well-known makes, bearer tokens, credentials in a URL or a query.
+_SECRET_SHAPES = (
+    re.compile(r"\b(?:sk|pk|rk|gsk|xai|ak)[-_][A-Za-z0-9_\-]{8,}"),
+    re.compile(r"\bAIza[A-Za-z0-9_\-]{20,}"),
+    re.compile(r"(?i)(?<=\bbearer )\S+"),
+    re.compile(r"(?i)(?<=\bbasic )[A-Za-z0-9+/=]{8,}"),
+    re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
+    re.compile(
+        r"(?i)(?<![a-z])(?:(?:api|access|x-api)[-_]?)?(?:key|token|secret|password)[\"']?\s*[=:]\s*[\"']?[^\s\"'&,;]{6,}"
+    ),
+)
+#: Shorter secrets are left in texts: cutting every "test" out of them would leave nothing readable.
+_SHORTEST_SECRET = 6
+_DEEPEST = 6
+
+
+class Redactor:
+    """Takes secrets and bodies out of what is about to be logged. The last processor before rendering."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """`secrets` are removed literally wherever they occur, beside what looks like a secret."""
+        known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(
+        self, _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
+    ) -> MutableMapping[str, object]:
+        """Structlog's processor protocol."""
+        return {key: self._value(key, value, 0) for key, value in event.items()}
+
+    def text(self, text: str) -> str:
+        """`text` without anything secret, for messages that do not go through a logger."""
+        if self._known is not None:
+            text = self._known.sub(REDACTED, text)
+        for shape in _SECRET_SHAPES:
+            text = shape.sub(REDACTED, text)
+        return text
+
+    def _value(self, key: str, value: object, depth: int) -> object:
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, int):
+            return value if value.bit_length() < 64 else str(value)
+        if key.lower() in _BODY_KEYS:
+            return OMITTED
+        if _SECRET_KEY.search(key):
+            return REDACTED
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            return {str(name): self._value(str(name), inner, depth + 1) for name, inner in value.items()}
+        if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
+            return [self._value("", inner, depth + 1) for inner in value]
+        if isinstance(value, bytes | bytearray | memoryview):
+            return OMITTED
+        return self.text(value if isinstance(value, str) else repr(value))
+
+
+def make_logger(stream: TextIO, level: str, redactor: Redactor) -> Logger:
+    """A logger that writes JSON lines of `level` and above to `stream`; touches nothing outside itself."""
+    logger: Logger = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=_processors(redactor),
+        wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    ).bind()
+    return logger
+
+
+def configure(stream: TextIO, level: str = "info", secrets: Iterable[str] = ()) -> Logger:
+    """Set up the process's logging, once, where the process is composed; returns the logger to hand to components.
+
+    What libraries log through `logging` comes out of the same pipe, warnings and worse only: SDKs write whole request
+    bodies at their debug level.
+    """
+    logger = make_logger(stream, level, Redactor(secrets))
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Forward)]:
+        root.removeHandler(handler)
+    root.addHandler(_Forward(logger))
+    root.setLevel(max(logging.WARNING, _number(level)))
+    logging.captureWarnings(capture=True)
+    return logger
+
+
+class _Forward(logging.Handler):
+    """Puts a library's record into our pipe."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log `record` as the event `library_message`."""
+        try:
+            self._logger.log(
+                record.levelno,
+                "library_message",
+                library=record.name,
+                message=record.getMessage(),
+                exc_info=record.exc_info,
+            )
+        except Exception:  # noqa: BLE001 - a record that cannot be formatted must not hurt its writer
+            self.handleError(record)
+
+
+def _processors(redactor: Redactor) -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Tracebacks as plain text: the structured kind shows local variables, and those hold prompts.
+        structlog.processors.format_exc_info,
+        redactor,
+        _render,
+    ]
+
+
+def _render(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
+    """One line of JSON, the event's name first."""
+    name = event.pop("event", "")
+    return orjson.dumps({"event": name, **event}, default=repr).decode(errors="replace")
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
