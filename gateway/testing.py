@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import orjson
-from pydantic import ConfigDict
+from pydantic import InstanceOf
 
 from gateway.clock import Clock, as_datetime
 from gateway.errors import Missing, Rejected, Unsupported
@@ -169,9 +169,7 @@ class FakeRemote:
 class FakeSettings(ProviderSettings):
     """A `FakeProvider` is configured with the remote it talks to."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    remote: FakeRemote
+    remote: InstanceOf[FakeRemote]
 
 
 class FakeProvider(Provider):
