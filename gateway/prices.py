@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
     from genai_prices.types import Provider as PriceList
 
-_PER_MILLION = 1e-6
+_MILLION = 1_000_000
 #: How genai-prices marks a batch price.
 _BATCH = {"processing": "batch"}
 
@@ -113,7 +113,8 @@ class Prices:
         now = as_datetime(self._clock.now())
         prices = _price_list(table, address)
         models = prices.models if prices is not None else []
-        return [model.id for model in models if not model.deprecated and _listed(model, now, batch=True) is not None]
+        named = [model for model in models if not model.deprecated and not _is_family(model.id)]
+        return [model.id for model in named if _listed(model, now, batch=True) is not None]
 
 
 def _price_list(table: ProviderTable, address: str) -> PriceList | None:
@@ -132,6 +133,11 @@ def _price_list(table: ProviderTable, address: str) -> PriceList | None:
         return snapshot.find_provider(None, None, str(base_url)) if base_url else None
     except LookupError:
         return None
+
+
+def _is_family(name: str) -> bool:
+    """Whether an entry stands for many models, like everybody's fine-tuned ones, and its name is none to ask for."""
+    return ":" in name or name.endswith("-")
 
 
 def _listed(model: ModelInfo, now: datetime, *, batch: bool) -> Price | None:
@@ -172,14 +178,14 @@ def _rate(rate: Decimal | TieredPrices | None, start: int) -> float:
     if rate is None:
         return 0.0
     if isinstance(rate, Decimal):
-        return float(rate) * _PER_MILLION
+        return float(rate) / _MILLION
     tiers = [tier.price for tier in rate.tiers if tier.start <= start]
-    return float(tiers[-1] if start and tiers else rate.base) * _PER_MILLION
+    return float(tiers[-1] if start and tiers else rate.base) / _MILLION
 
 
 def _configured(rates: TokenPrices) -> Price:
-    plain = rates.input * _PER_MILLION
-    return Price(input=plain, cached=rates.cached * _PER_MILLION, written=plain, output=rates.output * _PER_MILLION)
+    plain = rates.input / _MILLION
+    return Price(input=plain, cached=rates.cached / _MILLION, written=plain, output=rates.output / _MILLION)
 
 
 def _count(table: Mapping[str, object], *names: str) -> int | None:

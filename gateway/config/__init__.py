@@ -21,8 +21,10 @@ from gateway.config.sections import (
     TokenPrices,
     Waiting,
 )
+from gateway.config.tables import CORE_KEYS
 
 __all__ = [
+    "CORE_KEYS",
     "DEFAULT_FILE",
     "Batching",
     "Cache",

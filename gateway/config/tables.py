@@ -17,7 +17,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 
-_CORE_KEYS = ("kind", "account", "sandbox", "limits", "prices")
+#: Keys of a provider's table that are not its kind's.
+CORE_KEYS = ("kind", "account", "sandbox", "limits", "prices")
 _LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 _KEY = Rule(meaning="", secret=True)
 _PRICE = Rule(meaning="", at_least=0)
@@ -89,7 +90,7 @@ def read_provider(name: str, table: object, mistakes: Mistakes) -> ProviderTable
         sandbox=read_value(False, table.get("sandbox", False), f"{where}.sandbox", mistakes) is True,  # noqa: FBT003
         limits=_read_limits(table.get("limits", {}), f"{where}.limits", mistakes),
         prices=_read_prices(table.get("prices", {}), f"{where}.prices", mistakes),
-        settings=MappingProxyType({key: _plain(value) for key, value in table.items() if key not in _CORE_KEYS}),
+        settings=MappingProxyType({key: _plain(value) for key, value in table.items() if key not in CORE_KEYS}),
     )
 
 
