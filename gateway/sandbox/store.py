@@ -1,0 +1,94 @@
+"""Files and batches of one simulator, in a folder: what is there survives a restart of the process (not a power cut).
+
+`files/ID` has a file's bytes, `records/ID.json` the record of a file or a batch, `lines/BATCH` what was submitted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import weakref
+from pathlib import Path
+from tempfile import mkdtemp
+
+import msgspec
+
+from gateway.sandbox.records import StoredBatch, StoredFile
+
+
+class Store:
+    """All records in memory, each also on disk; bodies on disk only."""
+
+    def __init__(self, directory: Path | None) -> None:
+        """Read what `directory` has. None: a temporary folder that goes when this object goes."""
+        if directory is None:
+            directory = Path(mkdtemp(prefix="batchway-sandbox-"))
+            weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self.directory = directory
+        self.files: dict[str, StoredFile] = {}
+        #: In the order of creation.
+        self.batches: dict[str, StoredBatch] = {}
+        for room in ("files", "records", "lines"):
+            (directory / room).mkdir(parents=True, exist_ok=True)
+        self._load()
+
+    def path(self, file_id: str) -> Path:
+        """Where the bytes of a file are, or are to be written; the id is one that `new_id` made."""
+        return self.directory / "files" / file_id
+
+    def put_file(self, file: StoredFile) -> None:
+        """Keep the record of a file whose bytes are at `path`."""
+        self.files[file.id] = file
+        self._write(file.id, file)
+
+    def put_batch(self, batch: StoredBatch) -> StoredBatch:
+        """Keep `batch` in place of an earlier record with its id, and return it."""
+        self.batches[batch.id] = batch
+        self._write(batch.id, batch)
+        return batch
+
+    def delete_file(self, file_id: str, *, keep_bytes: bool = False) -> None:
+        """Forget a file, which has to be there; its bytes too, unless somebody still needs them."""
+        del self.files[file_id]
+        (self.directory / "records" / f"{file_id}.json").unlink(missing_ok=True)
+        if not keep_bytes:
+            self.path(file_id).unlink(missing_ok=True)
+
+    def next_number(self) -> int:
+        """The place of the next batch in the order of creation."""
+        return len(self.batches) + 1
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.files.clear()
+        self.batches.clear()
+        for room in ("files", "records", "lines"):
+            for path in (self.directory / room).iterdir():
+                path.unlink(missing_ok=True)
+
+    def _load(self) -> None:
+        batches = []
+        for path in (self.directory / "records").glob("*.json"):
+            text = path.read_bytes()
+            if path.name.startswith("batch"):
+                batches.append(msgspec.json.decode(text, type=StoredBatch))
+            else:
+                file = msgspec.json.decode(text, type=StoredFile)
+                self.files[file.id] = file
+        self.batches = {batch.id: batch for batch in sorted(batches, key=lambda batch: batch.number)}
+
+    def _write(self, name: str, record: StoredBatch | StoredFile) -> None:
+        replace_file(self.directory / "records" / f"{name}.json", msgspec.json.encode(record))
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, `batch_...` or `file-...`: records of batches are told from files by it."""
+    return prefix + secrets.token_hex(12)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader, also after a crash of this process, sees the old bytes or the new ones."""
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)  # noqa: PTH105 - one call less on the way of every batch

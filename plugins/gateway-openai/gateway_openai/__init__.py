@@ -1,0 +1,20 @@
+"""Batchway's provider for OpenAI's Batch API, and for any other API of the same shape.
+
+Importing this does not load the `openai` package: a provider does, when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway import Provider, hookimpl
+from gateway_openai.compatible import OpenAICompatibleProvider
+from gateway_openai.provider import OpenAIProvider
+
+__all__ = ["OpenAICompatibleProvider", "OpenAIProvider", "register_providers"]
+
+
+@hookimpl
+def register_providers() -> Iterable[type[Provider]]:
+    """The kinds `openai` and `openai-compatible`."""
+    return [OpenAIProvider, OpenAICompatibleProvider]

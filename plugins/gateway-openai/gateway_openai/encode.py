@@ -1,0 +1,57 @@
+"""From a caller's body to the bytes that are stored and sent. Pure."""
+
+from __future__ import annotations
+
+import orjson
+
+from gateway import Call, Unsupported, envelope
+
+#: A batch has nobody to stream to; the gateway streams the stored answer itself.
+_STREAMING = frozenset({"stream", "stream_options"})
+#: Tiers that mean what a batch is anyway.
+_BATCH_TIERS = frozenset({None, "auto", "default", "flex", "batch"})
+
+
+def encode_line(call: Call, *, drop: frozenset[str] = frozenset(), refuse: frozenset[str] = frozenset()) -> bytes:
+    """One input line without its `custom_id`; unknown fields pass as they are.
+
+    Raises `Unsupported` for fields in `refuse` that are set, for a service tier that batches do not have, and for values
+    that JSON cannot hold.
+    """
+    body = sent_body(call, drop=drop)
+    for field in refuse:
+        if body.get(field) is not None:
+            raise Unsupported(field, f"batches of this provider do not support {field}")
+    return envelope(call.endpoint, _dump(body))
+
+
+def sent_body(call: Call, *, drop: frozenset[str] = frozenset()) -> dict[str, object]:
+    """The fields of a caller's body that go to the provider."""
+    left_out = _STREAMING | drop
+    body = {key: field for key, field in call.body.items() if key not in left_out}
+    if "service_tier" in body:
+        _check_tier(body.pop("service_tier"))
+    if "metadata" in body and body.get("store") is not True:
+        del body["metadata"]
+    return body
+
+
+def _check_tier(tier: object) -> None:
+    if not (tier is None or isinstance(tier, str)) or tier not in _BATCH_TIERS:
+        shown = tier if isinstance(tier, str) else type(tier).__name__
+        raise Unsupported(
+            "service_tier", f"a batch has no service tier {str(shown)[:40]!r}; leave it out or use 'auto'"
+        )
+
+
+def _dump(body: dict[str, object]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        pass
+    for field, content in body.items():
+        try:
+            orjson.dumps(content)
+        except orjson.JSONEncodeError as error:
+            raise Unsupported(field, f"{field} cannot be sent as JSON: {error}") from None
+    raise Unsupported("body", "the body cannot be sent as JSON")

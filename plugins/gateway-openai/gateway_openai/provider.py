@@ -1,0 +1,267 @@
+"""The kind `openai`, and the base of every other API of its shape.
+
+Such an API is a subclass: its `Settings`, its `limits`, and where needed `headers` and `dialect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, ClassVar, Literal, cast
+
+import structlog
+
+from gateway import (
+    Batch,
+    Call,
+    Limits,
+    Missing,
+    Provider,
+    ProviderError,
+    ProviderSettings,
+    Rejected,
+    RemoteBatch,
+    Result,
+    Retryable,
+)
+from gateway.clock import Clock
+from gateway_openai.decode import decode_response, decode_row
+from gateway_openai.encode import encode_line, sent_body
+from gateway_openai.failures import creating, repeatable
+from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, oldest_first, past
+from gateway_openai.remote import STATES, listed, moment, parse_object, remote_batch, status_of
+from gateway_openai.settings import OpenAISettings
+
+#: The SDK wants to know all endpoints by name; the provider is the one to say no.
+CreateEndpoint = Literal["/v1/chat/completions"]
+
+_log = structlog.get_logger()
+
+#: How far before the first create call a listing is read: clocks differ.
+_LIST_MARGIN = timedelta(hours=1)
+_MAX_PAGES = 2_000
+_CHUNK_BYTES = 1 << 18
+#: States of an uploaded file that are not usable yet, in the words of all dialects.
+_PENDING_FILE = frozenset({"pending", "uploading", "processing", "running", "notrunning", "not_running"})
+_BROKEN_FILE = frozenset({"error", "failed", "deleted"})
+_LINE_OFFSETS: Mapping[str, int | None] = {"from-one": 1, "from-zero": 0, "ignored": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """Where APIs of this shape differ in what a line may hold."""
+
+    drop_fields: frozenset[str] = frozenset()
+    refuse_fields: frozenset[str] = frozenset()
+
+
+class OpenAIProvider(Provider):
+    """OpenAI's Batch API: a file is uploaded, a batch is created from it, result files are downloaded."""
+
+    kind: ClassVar[str] = "openai"
+    Settings: ClassVar[type[ProviderSettings]] = OpenAISettings
+    #: Sources and dates are in the README. 200 MB is read as the smaller of its two meanings.
+    limits: ClassVar[Limits] = Limits(
+        max_requests=50_000,
+        max_bytes=200_000_000,
+        max_line_bytes=200_000_000,
+        max_creates_per_hour=2_000,
+        min_poll_seconds=1.0,
+        window_seconds=86_400.0,
+        retention_days=30.0,
+    )
+    simulator: ClassVar[str | None] = "gateway_openai.sandbox:OpenAISimulator"
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        """Make the SDK's client; nothing is sent."""
+        super().__init__(name, settings, clock, directory)
+        import openai
+
+        self._own = cast("OpenAISettings", settings)
+        own = self._own
+        quick = openai.Timeout(own.timeout_seconds, connect=10.0)
+        self._transfer = openai.Timeout(own.transfer_timeout_seconds, connect=10.0)
+        headers = {name: openai.Omit() if value is None else value for name, value in self.headers().items()}
+        self._client = openai.AsyncOpenAI(
+            api_key=own.api_key.get_secret_value() or "missing",
+            base_url=own.base_url,
+            timeout=quick,
+            max_retries=0,
+            default_headers=cast("Mapping[str, str]", headers),
+        )
+        self._client.organization = own.organization or None
+        self._client.project = own.project or None
+        self._dialect = self.dialect()
+        self._line_offset = _LINE_OFFSETS[own.line_numbers]
+        self._strange_states: set[str] = set()
+
+    def headers(self) -> Mapping[str, str | None]:
+        """Headers on every call beside the SDK's own; None leaves one of those out."""
+        return {}
+
+    def dialect(self) -> Dialect:
+        """What this API's lines may not hold."""
+        return Dialect()
+
+    def encode(self, call: Call) -> bytes:
+        """The caller's body as it is, less what a batch cannot have."""
+        return encode_line(call, drop=self._dialect.drop_fields, refuse=self._dialect.refuse_fields)
+
+    def decode(self, row: bytes) -> Result:
+        """One row of an output or an error file."""
+        return decode_row(row)
+
+    async def upload(self, batch: Batch) -> str | None:
+        """Upload the spool as `MARKER.jsonl`, and wait until a batch can be made of it."""
+        async with repeatable("upload", refusable=True):
+            with _open(batch.spool, "rb") as spool:
+                response = await self._client.files.with_raw_response.create(
+                    file=(f"{batch.marker}.jsonl", spool, "application/jsonl"),
+                    purpose="batch",
+                    timeout=self._transfer,
+                )
+            file = parse_object(response.content)
+            file_id = file.get("id")
+            if not isinstance(file_id, str) or not file_id:
+                raise Retryable("upload: the answer names no file")
+            await self._until_usable(file_id, file)
+        return file_id
+
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """One `batches.create`, carrying the marker as metadata."""
+        if not batch.file_id:
+            raise Retryable("create: the input file has not been uploaded")
+        async with creating():
+            response = await self._client.batches.with_raw_response.create(
+                input_file_id=batch.file_id,
+                endpoint=cast("CreateEndpoint", batch.endpoint),
+                completion_window="24h",
+                metadata={MARKER_KEY: batch.marker},
+            )
+            return self._read(parse_object(response.content))
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Batches in the account's list with our marker, or made of our file; oldest first."""
+        horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        found: dict[str, RemoteBatch] = {}
+        before, after = None, None
+        async with repeatable("list"):
+            for _ in range(_MAX_PAGES):
+                content = await self._page(after)
+                items = listed(content)
+                ours = [self._read(item) for item in items if is_ours(item, batch)]
+                found |= {remote.remote_id: remote for remote in ours}
+                after = cursor(content, items)
+                if after is None or past(horizon, before, items):
+                    return oldest_first(found.values())
+                before = moment(items[-1].get("created_at"))
+        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """`batches.retrieve`."""
+        async with repeatable("poll"):
+            response = await self._client.batches.with_raw_response.retrieve(remote.remote_id)
+            return self._read(parse_object(response.content))
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Download the output file, then the error file, byte by byte as they are."""
+        with _open(to, "wb") as target:
+            for field in ("output_file_id", "error_file_id"):
+                file_id = remote.where.get(field)
+                if file_id:
+                    await self._download(file_id, target)
+
+    async def cancel(self, remote: RemoteBatch) -> None:
+        """`batches.cancel`; a batch that has ended already is left as it is."""
+        try:
+            async with repeatable("cancel", refusable=True):
+                await self._client.batches.with_raw_response.cancel(remote.remote_id)
+        except Rejected:
+            return
+
+    async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
+        """Delete the input file and the result files."""
+        names = {batch.file_id, *(remote.where.values() if remote is not None else ())}
+        for file_id in sorted(name for name in names if name):
+            try:
+                async with repeatable("discard", refusable=True):
+                    await self._client.files.with_raw_response.delete(file_id)
+            except (Missing, Rejected):
+                continue
+
+    async def complete(self, call: Call) -> Result:
+        """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
+        import httpx2
+        import openai
+
+        try:
+            async with creating():
+                response = await self._client.post(
+                    call.endpoint.removeprefix("/v1"),
+                    body=sent_body(call, drop=self._dialect.drop_fields),
+                    cast_to=httpx2.Response,
+                    options={"timeout": self._transfer},
+                )
+                answer = parse_object(response.content)
+        except ProviderError as error:
+            if isinstance(error.__cause__, openai.APIStatusError):
+                return decode_response(None, error.__cause__.status_code, {"error": error.__cause__.body})
+            raise
+        return decode_response(None, response.status_code, answer)
+
+    async def aclose(self) -> None:
+        """Close the SDK's connections."""
+        await self._client.close()
+
+    async def _page(self, after: str | None) -> dict[str, object]:
+        """One page of the account's batches, newest first as far as is known."""
+        import openai
+
+        response = await self._client.batches.with_raw_response.list(after=after or openai.omit, limit=PAGE)
+        return parse_object(response.content)
+
+    def _read(self, content: Mapping[str, object]) -> RemoteBatch:
+        """The batch in `content`; a state that is not known is named in the log once."""
+        status = status_of(content)
+        if status not in STATES and status not in self._strange_states:
+            self._strange_states.add(status)
+            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        return remote_batch(content, self._line_offset)
+
+    async def _until_usable(self, file_id: str, file: Mapping[str, object]) -> None:
+        """Wait while the provider still reads the file."""
+        deadline = self.clock.monotonic() + self._own.upload_wait_seconds
+        pause = 0.5
+        while status_of(file) in _PENDING_FILE:
+            if self.clock.monotonic() + pause > deadline:
+                raise Retryable(f"upload: file {file_id} is still {status_of(file)}")
+            await self.clock.sleep(pause)
+            pause = min(pause * 2, 10.0)
+            response = await self._client.files.with_raw_response.retrieve(file_id)
+            file = parse_object(response.content)
+        if status_of(file) in _BROKEN_FILE:
+            raise Rejected(f"upload: the provider cannot use the file: {str(file.get('status_details'))[:200]}")
+
+    async def _download(self, file_id: str, target: IO[bytes]) -> None:
+        """Append one result file; its last row gets the newline that it may lack."""
+        start, last = target.tell(), b"\n"
+        async with (
+            repeatable("fetch"),
+            self._client.files.with_streaming_response.content(file_id, timeout=self._transfer) as response,
+        ):
+            async for chunk in response.iter_bytes(_CHUNK_BYTES):
+                target.write(chunk)
+                last = chunk[-1:] or last
+            promised = response.headers.get("content-length", "")
+            encoded = response.headers.get("content-encoding", "identity") != "identity"
+        if promised.isdecimal() and not encoded and target.tell() - start != int(promised):
+            raise Retryable(f"fetch: {target.tell() - start} of {promised} bytes of file {file_id} came")
+        if last != b"\n":
+            target.write(b"\n")
+
+
+def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    """`path` opened; the SDK reads from a handle piece by piece, from a path all at once."""
+    return path.open(mode)

@@ -1,0 +1,135 @@
+"""The simulator of OpenAI: files, batches, the synchronous endpoint and the list of models, in OpenAI's own wire format."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import orjson
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.sandbox import (
+    Directive,
+    FaultKind,
+    Line,
+    Operation,
+    Outcome,
+    Route,
+    SandboxSettings,
+    Simulator,
+    StoredBatch,
+    body_hash,
+    new_id,
+)
+from gateway_openai.simulated.batches import Batches
+from gateway_openai.simulated.chat import completion
+from gateway_openai.simulated.files import Files, reply
+from gateway_openai.simulated.lines import chat_problem, read_frame
+from gateway_openai.simulated.objects import error_object, row
+
+CHAT = "/v1/chat/completions"
+
+
+class OpenAISimulator(Simulator):
+    """One OpenAI account; serves chat completions, in batches and at once."""
+
+    kind: ClassVar[str] = "openai"
+    base_path: ClassVar[str] = "/v1"
+
+    def __init__(
+        self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None
+    ) -> None:
+        """As any simulator."""
+        super().__init__(clock=clock, name=name, settings=settings, directory=directory)
+        self._numbers = itertools.count(1)
+
+    def routes(self) -> Iterator[Route]:
+        """Files, batches, chat completions, models."""
+        yield from Files(self).routes()
+        yield from Batches(self, frozenset({CHAT})).routes()
+        yield Route(method="POST", path=CHAT, answer=self.complete, operation=Operation.COMPLETE)
+        yield Route(method="GET", path="/v1/models", answer=self.models)
+        yield Route(method="GET", path="/v1/models/{model:.+}", answer=self.model)
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """One chat completion, at once."""
+        raw = await request.read()
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            body = None
+        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+            return self.refuse(400, "We could not parse the JSON body of your request, or it names no model.")
+        if body.get("stream"):
+            return self.refuse(400, "This simulator does not stream.", param="stream")
+        name = body_hash(body)
+        call_id = f"sync-{next(self._numbers)}"
+        self.ledger.completed(call_id, name)
+        if self.settings.completion_seconds > 0:
+            await self.clock.sleep(self.settings.completion_seconds)
+        line = Line(custom_id=call_id, model=body["model"], body=body)
+        told = self.told(raw, line)
+        outcome = self.answer(line, told) if told is None or told.status is None else self.failure(told.status)
+        response = reply(outcome.body)
+        response.set_status(outcome.status or 504)
+        response.headers["x-request-id"] = f"req_{call_id}"
+        return response
+
+    async def models(self, _request: web.Request) -> web.StreamResponse:
+        """The models that are listed."""
+        return reply({"object": "list", "data": [self._model(name) for name in self.settings.models]})
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """One model; every name is served."""
+        return reply(self._model(request.match_info["model"]))
+
+    def refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> web.Response:
+        """OpenAI's error object."""
+        response = reply(error_object(status, message, code, param))
+        response.set_status(status)
+        response.headers["x-request-id"] = new_id("req_")
+        return response
+
+    def authorised(self, request: web.Request) -> bool:
+        """A bearer key, which has to be the configured one if there is one; `api-key` and the like do as well."""
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        offered = key if scheme.lower() == "bearer" else request.headers.get("api-key", "")
+        wanted = self.settings.api_key
+        return bool(offered) if not wanted else hmac.compare_digest(offered.encode(), wanted.encode())
+
+    def read_line(self, line: bytes, batch: StoredBatch) -> Line:
+        """A line's frame, as validation reads it."""
+        return read_frame(line, batch.endpoint)
+
+    def answer(self, line: Line, told: Directive | None) -> Outcome:
+        """A chat completion, or the 400 that the body deserves."""
+        problem = chat_problem(line.body, strict=self.settings.strict_fields)
+        if problem is not None:
+            return Outcome(status=400, body=error_object(400, problem.message, problem.code, problem.param))
+        return completion(line.body, line.custom_id, self.clock.now(), told)
+
+    def failure(self, status: int) -> Outcome:
+        """A line that fails as it was told to."""
+        return Outcome(status=status, body=error_object(status, f"The sandbox was told to fail with {status}."))
+
+    def row(self, line: Line, outcome: Outcome, batch: StoredBatch) -> bytes:
+        """One row of an output or error file."""
+        return row(line, outcome)
+
+    def distort(self, row: bytes, fault: FaultKind) -> bytes:
+        """Anomalies that have been seen in the wild."""
+        shown = orjson.loads(row)
+        if fault is FaultKind.ROW_UNKNOWN_ID:
+            shown["custom_id"] = new_id("unknown-")
+        elif fault is FaultKind.ROW_STATUS_0:
+            shown["response"] = {"status_code": 0, "request_id": "", "body": None}
+        elif fault is FaultKind.ROW_NO_CHOICES:
+            shown["response"]["body"]["choices"] = []
+        return orjson.dumps(shown)
+
+    def _model(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sandbox"}
