@@ -35,7 +35,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PluginFault:
+class BrokenPlugin:
     """A plugin, or one of its kinds, that cannot be used."""
 
     plugin: str
@@ -51,7 +51,7 @@ class Plugins:
     """What was found."""
 
     kinds: Mapping[str, Kind] = field(default_factory=lambda: MappingProxyType({}))
-    faults: tuple[PluginFault, ...] = ()
+    faults: tuple[BrokenPlugin, ...] = ()
 
     def classes(self) -> dict[str, type[Provider]]:
         """The kinds alone, as `gateway.routing` wants them."""
@@ -110,7 +110,7 @@ class _Collector:
         self._sources: dict[str, _Source] = {}
         self._kinds: dict[str, Kind] = {}
         self._contested: dict[str, str] = {}
-        self._faults: list[PluginFault] = []
+        self._faults: list[BrokenPlugin] = []
 
     def register(self, manager: pluggy.PluginManager, source: _Source, implementation: object) -> None:
         """Hand a loaded plugin to pluggy; a hook of an unknown name is a fault, for it would never be called."""
@@ -143,7 +143,7 @@ class _Collector:
 
     def fault(self, source: _Source, reason: str) -> None:
         """Note that something of this plugin cannot be used."""
-        self._faults.append(PluginFault(plugin=source.plugin, distribution=source.distribution, reason=reason))
+        self._faults.append(BrokenPlugin(plugin=source.plugin, distribution=source.distribution, reason=reason))
 
     def plugins(self) -> Plugins:
         """What was gathered."""

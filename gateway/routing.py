@@ -222,8 +222,9 @@ def build_router(
 ) -> Router:
     """The configured providers behind their routes. No instance is made, no SDK loaded.
 
-    `kinds` is `Plugins.classes()`; `directory` is where providers keep their files, one folder each; `simulators` has the base URL of the running simulator
-    of each sandboxed provider. Raises `ConfigurationError` with all settings that the kinds do not accept.
+    `kinds` is `Plugins.classes()`; `directory` is where providers keep their files, one folder each; `simulators` has
+    the base URL of the running simulator of each sandboxed provider. Raises `ConfigurationError` with all settings that
+    the kinds do not accept.
     """
     mistakes: list[str] = []
     providers: dict[str, ConfiguredProvider] = {}

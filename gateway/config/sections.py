@@ -146,7 +146,7 @@ class Retries:
 class Waiting:
     """`[waiting]`: how a caller is kept waiting."""
 
-    grace_seconds: float = setting(10.0, "longest wait before a caller's status is committed", at_least=0.5)
+    grace_seconds: float = setting(10.0, "longest wait before a caller's status is committed", at_least=0)
     heartbeat_seconds: float = setting(15.0, "longest silence on a connection that waits", at_least=0.1)
 
 
