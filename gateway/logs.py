@@ -81,25 +81,20 @@ class Redactor:
         return self.text(value if isinstance(value, str) else repr(value))
 
 
-def make_logger(stream: TextIO, level: str, redactor: Redactor) -> Logger:
-    """A logger that writes JSON lines of `level` and above to `stream`; touches nothing outside itself."""
-    logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
-        processors=_processors(redactor),
-        wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
-        context_class=dict,
-        cache_logger_on_first_use=True,
-    ).bind()
-    return logger
-
-
 def configure(stream: TextIO, level: str = "info", secrets: Iterable[str] = ()) -> Logger:
-    """Set up the process's logging, once, where the process is composed; returns the logger to hand to components.
+    """Send what everybody logs to `stream`, from `level` up; call it once, where the process is composed.
 
-    What libraries log through `logging` comes out of the same pipe, warnings and worse only: SDKs write whole request
-    bodies at their debug level.
+    Modules log through `structlog.get_logger()`, which this sets up; the same logger is returned. What libraries log through
+    `logging` comes out of the same pipe, warnings and worse only: SDKs write whole request bodies at their debug level.
     """
-    logger = make_logger(stream, level, Redactor(secrets))
+    structlog.configure(
+        processors=_processors(Redactor(secrets)),
+        wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+    logger: Logger = structlog.get_logger()
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Forward)]:
         root.removeHandler(handler)
