@@ -9,6 +9,7 @@ Floor 0: imports nothing of the gateway.
     |   |-- LedgerTooNew         written by a later version
     |   |-- StaleEpoch           somebody else has taken the batch over: drop it
     |   `-- StorageFull          the write did not happen; nothing was accepted
+    |-- PluginFault              a plugin raised what it must not: a bug in it, its batch is parked
     |-- Refusal                  an answer to the caller: status, OpenAI error object, headers
     `-- ProviderError            what a plugin raises; the class decides what happens next
         |-- Unsupported          this request cannot be expressed: 400 at admission
@@ -25,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+import orjson
 
 
 class BatchwayError(Exception):
@@ -116,6 +119,10 @@ class Missing(ProviderError):
 
 class Ambiguous(ProviderError):
     """The call may or may not have had its effect."""
+
+
+class PluginFault(BatchwayError):
+    """A plugin raised something outside its contract; the traceback is in the log under its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,3 +227,8 @@ class Refusal(BatchwayError):
         self.param = param
         self.rule = rule if rule is not None else ENDINGS[code]
         super().__init__(message)
+
+
+def openai_error(code: str | None, message: str, type: str, param: str | None = None) -> bytes:  # noqa: A002 - OpenAI's word
+    """OpenAI's error object as JSON."""
+    return orjson.dumps({"error": {"message": message, "type": type, "param": param, "code": code}})

@@ -7,6 +7,7 @@ Floor 0: imports nothing of the gateway but `errors`. Plugin authors meet `Call`
 from __future__ import annotations
 
 import enum
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -207,6 +208,11 @@ class Limits:
         if isinstance(self.max_enqueued_tokens, Mapping):
             return self.max_enqueued_tokens.get(model)
         return self.max_enqueued_tokens
+
+
+def new_marker() -> str:
+    """A batch's random name; 103 bits, so that no two are ever alike."""
+    return "".join(secrets.choice(MARKER_ALPHABET) for _ in range(MARKER_LENGTH))
 
 
 def line_id(marker: str, n: int) -> str:

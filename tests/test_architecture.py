@@ -33,6 +33,7 @@ FLOORS = {
     "plugins": 3,
     "routing": 3,
     "accounts": 3,
+    "listening": 1,
     "spool": 3,
     "endings": 3,
     "upstream": 3,

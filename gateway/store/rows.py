@@ -67,6 +67,8 @@ class Arrival:
     ask: Ask
     #: Callers of this process that wait for each seq, for the rule of retries.
     waiters: Mapping[int, int] = field(default_factory=dict)
+    #: Deliveries of each seq that this process has begun and not yet handed over as departures.
+    booked: Mapping[int, int] = field(default_factory=dict)
     #: Answers the cache has of this fingerprint, if the ledger has none.
     samples: tuple[Sample, ...] = ()
     #: The caller's `metadata`, JSON; kept and shown, None when absent.
@@ -119,6 +121,7 @@ class Slot:
     seq: int
     ordinal: int
     state: RequestState
+    custom_id: str = ""
     #: A waiter of a living process is attached.
     held: bool
     #: How many of this process's callers wait for it.
@@ -207,6 +210,8 @@ class Window:
     token_factor: float
     parked_reason: str | None
     retry_at: float
+    #: How often in a row the lane was parked; back to 0 when a batch of it ends.
+    park_steps: int = 0
     #: Batches of the lane that are sealed, submitting, submitted or ended, and not parked.
     in_flight: int
     #: When the oldest of them was sealed.

@@ -1,0 +1,119 @@
+"""Whose key it is, and whether that account takes calls at the moment; every call of a plugin goes through here.
+
+Floor 3. One `Account` for all providers that share an account; it lives in this process only: after a restart every account is
+tried afresh, which costs one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.config import Retries
+from gateway.errors import PluginFault, ProviderError, Unauthorised
+from gateway.metrics import Metrics
+from gateway.routing import ConfiguredProvider
+
+#: A breaker never stays open longer than this.
+LONGEST_BREAK_SECONDS = 300.0
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Account:
+    """One account's breaker for creates, and its stop when the key is refused. Times are monotonic."""
+
+    clock: Clock
+    first_break_seconds: float
+    unauthorised_seconds: float
+    failures: int = 0
+    creates_from: float = 0.0
+    calls_from: float = 0.0
+    reason: str = ""
+
+    def may_create(self) -> bool:
+        """Whether a create (and a seal) may be tried now."""
+        return self.may_call() and self.clock.monotonic() >= self.creates_from
+
+    def may_call(self) -> bool:
+        """Whether anything may be asked with this account's key now."""
+        return self.clock.monotonic() >= self.calls_from
+
+    def seconds_left(self) -> float:
+        """How long until a create may be tried."""
+        return max(0.0, max(self.creates_from, self.calls_from) - self.clock.monotonic())
+
+    def create_failed(self, reason: str, retry_after: float | None = None) -> float:
+        """A create did not go through: stop creates, longer each time. Returns for how many seconds."""
+        pause = min(LONGEST_BREAK_SECONDS, self.first_break_seconds * 2 ** min(self.failures, 10))
+        pause = max(pause, retry_after or 0.0)
+        self.failures += 1
+        self.creates_from = self.clock.monotonic() + pause
+        self.reason = reason
+        return pause
+
+    def works(self) -> None:
+        """A create, a poll or a listing went well: everything may be tried."""
+        self.failures = 0
+        self.creates_from = self.calls_from = 0.0
+        self.reason = ""
+
+    def unauthorised(self, reason: str) -> float:
+        """The key was refused: nothing is asked for a while. Returns for how many seconds."""
+        self.calls_from = self.clock.monotonic() + self.unauthorised_seconds
+        self.reason = f"unauthorised: {reason}"
+        return self.unauthorised_seconds
+
+
+@dataclass(slots=True)
+class Accounts:
+    """All accounts of this process; made on first use."""
+
+    clock: Clock
+    retries: Retries
+    metrics: Metrics
+    known: dict[str, Account] = field(default_factory=dict)
+
+    def of(self, provider: ConfiguredProvider) -> Account:
+        """The account a provider's key belongs to; a provider without one is an account of its own."""
+        key = provider.account or f"provider:{provider.name}"
+        if key not in self.known:
+            self.known[key] = Account(
+                clock=self.clock,
+                first_break_seconds=self.retries.breaker_seconds,
+                unauthorised_seconds=self.retries.unauthorised_seconds,
+            )
+        return self.known[key]
+
+    async def call(
+        self, provider: ConfiguredProvider, verb: str, work: Coroutine[object, object, T], at_most_seconds: float
+    ) -> T:
+        """What a plugin's coroutine returns, within a time.
+
+        Raises the plugin's `ProviderError`; `TimeoutError` when the time is up; `PluginFault` for everything else, with the
+        traceback logged under the plugin's name. A refused key stops the account.
+        """
+        try:
+            async with asyncio.timeout(at_most_seconds):
+                return await work
+        except Unauthorised as error:
+            self.of(provider).unauthorised(error.reason)
+            raise
+        except (ProviderError, TimeoutError):
+            raise
+        except Exception as error:
+            raise self.fault(provider, verb, error) from error
+
+    def fault(self, provider: ConfiguredProvider, verb: str, error: Exception) -> PluginFault:
+        """Write down an exception that a plugin must not raise, under its name."""
+        self.metrics.plugin_faults.of(provider.name).inc()
+        structlog.get_logger().error(
+            "plugin_fault", provider=provider.name, kind=provider.table.kind, verb=verb, exc_info=error
+        )
+        return PluginFault(f"plugin of kind {provider.table.kind!r} raised {type(error).__name__} in {verb}")

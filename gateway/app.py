@@ -1,0 +1,235 @@
+"""The composition root: builds every part, wires them, starts and stops them in order. The only module that knows everyone.
+
+Floor 6. `Gateway.start` and `Gateway.stop` read as the life of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from gateway.accounts import Accounts
+from gateway.clock import Clock
+from gateway.config import Configuration
+from gateway.endpoints.chat import ENDPOINT, Chat
+from gateway.endpoints.connections import Connections
+from gateway.endpoints.heartbeats import Heartbeats
+from gateway.endpoints.keys import Keyring, operator_token
+from gateway.endpoints.middleware import Door
+from gateway.endpoints.ops import Ops
+from gateway.endpoints.results import Results
+from gateway.metrics import Metrics
+from gateway.pipeline.batcher import Batcher
+from gateway.pipeline.collector import Collector
+from gateway.pipeline.intake import Intake
+from gateway.pipeline.janitor import Janitor
+from gateway.pipeline.poller import Poller
+from gateway.pipeline.reconciler import Reconciler
+from gateway.pipeline.submitter import Submitter
+from gateway.pipeline.waiters import Waiters
+from gateway.prices import Prices
+from gateway.routing import Router
+from gateway.spool import Spool
+from gateway.store.cache import Cache
+from gateway.store.database import Database
+from gateway.store.ledger import Ledger
+from gateway.tasks import Tasks
+from gateway.upstream import Upstream
+
+#: How often a process says that it lives.
+RENEW_SECONDS = 5.0
+#: Idle connections are kept this long for their client's next request.
+KEEP_ALIVE_SECONDS = 75.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """Events between the steps; each only shortens a wait."""
+
+    arrived: asyncio.Event
+    sealed: asyncio.Event
+    submitted: asyncio.Event
+    ended: asyncio.Event
+    doubted: asyncio.Event
+
+    @classmethod
+    def make(cls) -> Signals:
+        """All of them, unset."""
+        return cls(
+            arrived=asyncio.Event(),
+            sealed=asyncio.Event(),
+            submitted=asyncio.Event(),
+            ended=asyncio.Event(),
+            doubted=asyncio.Event(),
+        )
+
+
+class Gateway:
+    """One process of Batchway: a ledger, its workers, and the front door."""
+
+    def __init__(
+        self, configuration: Configuration, router: Router, database: Database, clock: Clock, *, fail: Callable[[], None]
+    ) -> None:
+        """`database` is open and ours alone; `fail` is called when a worker has died and the process must not go on."""
+        self.configuration = configuration
+        self.router = router
+        self.clock = clock
+        self.metrics = Metrics()
+        self._database = database
+        self._fail = fail
+        self.tasks = Tasks(self._worker_died, self._errand_failed)
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Open the ledger, start the workers, answer on `listener`. Nothing proportional to the backlog is read."""
+        configuration, clock = self.configuration, self.clock
+        self.ledger = ledger = await Ledger.open(self._database, clock)
+        await ledger.begin(exclusive=True)
+        directory = configuration.storage.directory
+        self.cache = cache = Cache.open(directory / "cache", configuration.cache)
+        self.waiters = waiters = Waiters(ledger, clock)
+        self.heartbeats = Heartbeats(clock)
+        self.connections = Connections(clock, configuration.server.header_seconds)
+        signals = Signals.make()
+        self._start_workers(cache, waiters, signals)
+        intake = Intake(
+            ledger, cache, self.router, waiters, self.metrics, clock, self.tasks, signals.arrived
+        )
+        chat = Chat(
+            intake, waiters, self.heartbeats, self.metrics, clock, configuration.server, configuration.waiting
+        )
+        self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, clock)
+        keyring = Keyring(configuration.clients, operator_token(directory))
+        door = Door(keyring, configuration.server.allowed_hosts, self.metrics, self.connections)
+        app = web.Application(middlewares=[door.middleware], client_max_size=configuration.server.max_body_bytes)
+        add_routes(app, chat, Results(ledger, waiters, clock), self.ops)
+        await self._serve(app, listener)
+        self.ops.ready = True
+
+    def _start_workers(self, cache: Cache, waiters: Waiters, signals: Signals) -> None:
+        configuration, clock, metrics, tasks = self.configuration, self.clock, self.metrics, self.tasks
+        retries = configuration.retries
+        accounts = Accounts(clock, retries, metrics)
+        upstream = Upstream(
+            ledger=self.ledger,
+            router=self.router,
+            accounts=accounts,
+            spool=Spool(directory=configuration.storage.directory / "spool"),
+            prices=Prices(clock),
+            metrics=metrics,
+            clock=clock,
+            arrived=signals.arrived,
+            sealed=signals.sealed,
+        )
+        self.batcher = Batcher(
+            self.ledger,
+            self.router,
+            accounts,
+            configuration.batching,
+            metrics,
+            clock,
+            arrived=signals.arrived,
+            sealed=signals.sealed,
+        )
+        submitter = Submitter(upstream, waiters, tasks, submitted=signals.submitted, doubted=signals.doubted)
+        poller = Poller(
+            upstream,
+            waiters,
+            configuration.polling,
+            retries,
+            tasks,
+            submitted=signals.submitted,
+            ended=signals.ended,
+            doubted=signals.doubted,
+        )
+        collector = Collector(upstream, waiters, cache, retries, tasks, ended=signals.ended)
+        reconciler = Reconciler(upstream, waiters, retries, doubted=signals.doubted, submitted=signals.submitted)
+        janitor = Janitor(upstream, waiters, configuration.server, configuration.storage, retries)
+        tasks.start("boots.renew", self._renew())
+        tasks.start("waiters.folds", waiters.run_folds())
+        tasks.start("waiters.sweeps", waiters.run_sweeps())
+        tasks.start("heartbeats", self.heartbeats.run())
+        tasks.start("connections", self.connections.run())
+        tasks.start("batcher", self.batcher.run())
+        tasks.start("submitter", submitter.run())
+        tasks.start("poller", poller.run())
+        tasks.start("collector", collector.run())
+        tasks.start("reconciler", reconciler.run())
+        tasks.start("janitor", janitor.run())
+
+    async def _serve(self, app: web.Application, listener: socket.socket) -> None:
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            shutdown_timeout=0.0,
+        )
+        await self._runner.setup()
+        make = self._runner.server
+        if make is None:
+            raise RuntimeError("aiohttp's runner was set up and has no server")
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self.connections.watched(make), sock=listener, backlog=4096)
+
+    async def stop(self) -> None:
+        """Stop taking calls, send callers away, let running commits finish, close the ledger. Remote batches run on."""
+        self.ops.ready = False
+        self.waiters.stop()
+        if self._server is not None:
+            self._server.close()
+        await asyncio.sleep(0)
+        await self.tasks.cancel_all()
+        await self.waiters.fold()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.router.aclose()
+        await asyncio.to_thread(self.cache.close)
+        await self._database.close()
+
+    async def _renew(self) -> None:
+        """Say that this process lives, so that what it holds stays its own."""
+        while True:
+            await self.clock.sleep(RENEW_SECONDS)
+            await self.ledger.renew()
+
+    def _worker_died(self, name: str, error: BaseException) -> None:
+        structlog.get_logger().critical("worker_died", task=name, exc_info=error)
+        self._fail()
+
+    def _errand_failed(self, name: str, error: BaseException) -> None:
+        structlog.get_logger().error("errand_failed", task=name, exc_info=error)
+
+
+def add_routes(app: web.Application, chat: Chat, results: Results, ops: Ops) -> None:
+    """Every path, with and without a run before it."""
+    for prefix in ("", "/run/{run}"):
+        app.router.add_post(prefix + ENDPOINT, chat.post)
+        app.router.add_get(prefix + "/v1/models", ops.models)
+        app.router.add_get(prefix + "/v1/results", results.list)
+        app.router.add_get(prefix + "/v1/results/{custom_id}", results.get)
+        app.router.add_delete(prefix + "/v1/results/{custom_id}", results.delete)
+        app.router.add_get(prefix + "/healthz", ops.healthz)
+        app.router.add_get(prefix + "/readyz", ops.readyz)
+        app.router.add_get(prefix + "/metrics", ops.metrics)
+    app.router.add_get("/ops/batches", ops.batches)
+    app.router.add_post("/ops/flush", ops.flush)
+    app.router.add_post("/ops/cancel", ops.cancel)
+
+
+async def run_until_stopped(gateway: Gateway, listener: socket.socket, stopped: asyncio.Event) -> None:
+    """Serve until `stopped` is set, or a signal to end arrives."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await gateway.start(listener)
+    await stopped.wait()
+    await gateway.stop()

@@ -1,0 +1,199 @@
+"""What becomes of a line, and of a batch that was refused: the policy, pure.
+
+Floor 3. In: what the provider said. Out: records for the ledger. The table of statuses is `errors.ENDINGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from gateway.config import Retries
+from gateway.errors import ENDINGS, ProviderError, Rejected, TokenLimit, openai_error
+from gateway.prices import Price, cost, read_usage
+from gateway.records import ErrorBody, RequestState, Result
+from gateway.store.rows import BatchRow, Ending, Member, Settlement, Usage
+
+#: A returned line waits at most this long before it may be batched again.
+LONGEST_BACKOFF_SECONDS = 3600.0
+#: Line statuses that say: this request, as it is, can only be refused again.
+PERMANENT = frozenset({400, 404, 413, 422})
+_CREDENTIALS = frozenset({401, 402, 403})
+
+
+def failure(
+    code: str,
+    message: str,
+    *,
+    state: RequestState = RequestState.FAILED,
+    param: str | None = None,
+    permanent: bool = False,
+    provider: str = "",
+    batch: int | None = None,
+) -> Ending:
+    """An ending of ours, by its code in `errors.ENDINGS`."""
+    rule = ENDINGS[code]
+    return Ending(
+        state=state,
+        status=rule.status,
+        code=code,
+        body=openai_error(code, message, rule.type, param),
+        permanent=permanent,
+        provider=provider,
+        batch=batch,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """What a lane's tokens cost: at the batch price, and at the list price. None: unknown."""
+
+    batch: Price | None
+    full: Price | None
+
+
+def settle(
+    result: Result | None, member: Member, batch: BatchRow, pricing: Pricing, retries: Retries, now: float
+) -> Settlement:
+    """What line `member.n` came to; `result` None: the provider has no row for it."""
+    if result is not None and result.status == 200 and result.body is not None:
+        return _success(result.body, member, batch, pricing)
+    status = 0 if result is None else result.status
+    trouble = _trouble(result)
+    if result is None or result.retriable:
+        if member.cancel_at is not None:
+            return _ended(member, status, cancelled(batch.lane.provider, batch.id), trouble)
+        if member.attempts + 1 < retries.max_attempts:
+            pause = min(LONGEST_BACKOFF_SECONDS, retries.backoff_seconds * 2**member.attempts)
+            return Settlement(n=member.n, status=status, ending=None, trouble=trouble, not_before=now + pause)
+        return _ended(member, status, _exhausted(trouble, result, batch, retries), trouble)
+    return _ended(member, status, _refused(result, batch), trouble)
+
+
+def _success(body: Mapping[str, object], member: Member, batch: BatchRow, pricing: Pricing) -> Settlement:
+    usage = read_usage(body.get("usage"))
+    paid = cost(pricing.batch, usage)
+    full = cost(pricing.full, usage)
+    saved = full - paid if full is not None and paid is not None else None
+    ending = Ending(
+        state=RequestState.SUCCEEDED,
+        status=200,
+        code=None,
+        body=orjson.dumps(body),
+        provider=batch.lane.provider,
+        batch=batch.id,
+        cost_usd=paid,
+        saved_usd=saved,
+    )
+    counted = None
+    if usage is not None:
+        counted = Usage(
+            input_tokens=usage.input, cached_tokens=usage.cached, output_tokens=usage.output
+        )
+    return Settlement(
+        n=member.n, status=200, ending=ending, usage=counted, cost_usd=paid, saved_usd=saved, billed=True
+    )
+
+
+def _ended(member: Member, status: int, ending: Ending, trouble: str) -> Settlement:
+    return Settlement(n=member.n, status=status, ending=ending, trouble=trouble)
+
+
+def _trouble(result: Result | None) -> str:
+    """One word for what went wrong with a line."""
+    if result is None:
+        return "missing"
+    code = (result.error.code if result.error is not None else None) or ""
+    if code in {"batch_expired", "request_timeout", "batch_cancelled"}:
+        return {"batch_expired": "expired", "request_timeout": "timeout", "batch_cancelled": "cancelled"}[code]
+    if result.status == 429:
+        return "rate_limited"
+    if result.status == 408:
+        return "timeout"
+    if result.status >= 500:
+        return "server_error"
+    return "missing" if result.retriable else "refused"
+
+
+def _exhausted(trouble: str, result: Result | None, batch: BatchRow, retries: Retries) -> Ending:
+    """The ending of a request whose attempts are used up, by what the last one ended in."""
+    said = f" The provider said: {result.error.message}" if result is not None and result.error is not None else ""
+    code = {"rate_limited": "rate_limit_exceeded", "expired": "expired", "timeout": "expired"}.get(
+        trouble, "attempts_exhausted"
+    )
+    return failure(
+        code,
+        f"No answer in {retries.max_attempts} attempts; the last one: {trouble.replace('_', ' ')}.{said}",
+        state=RequestState.EXPIRED if code == "expired" else RequestState.FAILED,
+        provider=batch.lane.provider,
+        batch=batch.id,
+    )
+
+
+def _refused(result: Result, batch: BatchRow) -> Ending:
+    """The ending of a request whose line the provider refused for good."""
+    error = result.error or ErrorBody(message="The provider refused the request.", type="invalid_request_error")
+    provider = batch.lane.provider
+    if result.status in PERMANENT:
+        return Ending(
+            state=RequestState.FAILED,
+            status=result.status,
+            code=error.code,
+            body=openai_error(error.code, error.message, error.type, error.param),
+            permanent=True,
+            provider=provider,
+            batch=batch.id,
+        )
+    code = "provider_credentials" if result.status in _CREDENTIALS else "provider_refused"
+    message = f"Provider {provider!r} answered {result.status}: {error.message}"
+    return failure(code, message, param=error.param, provider=provider, batch=batch.id)
+
+
+def cancelled(provider: str = "", batch: int | None = None) -> Ending:
+    """The ending of a request that was cancelled before it had an answer."""
+    return failure(
+        "cancelled",
+        "The request was cancelled before it was answered.",
+        state=RequestState.CANCELLED,
+        provider=provider,
+        batch=batch,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dissolution:
+    """What a refused batch falls apart into."""
+
+    #: Requests that end, by their place.
+    refused: Mapping[int, Ending] = field(default_factory=dict)
+    #: Into how many new batches the others go; 0: back to their lane.
+    parts: int = 0
+    #: The lane's batches must get smaller and wait.
+    shrink: bool = False
+
+
+def dissolution(batch: BatchRow, refusal: ProviderError) -> Dissolution:
+    """What to do with a batch the provider refused as a whole; no attempt is counted.
+
+    Named lines fail and the others go back. Unnamed, the batch is halved until the offending line stands alone.
+    """
+    if isinstance(refusal, TokenLimit):
+        return Dissolution(shrink=True)
+    lines = refusal.lines if isinstance(refusal, Rejected) else {}
+    named = {n: reason for n, reason in lines.items() if 0 <= n < batch.count}
+    if not named and batch.count > 1:
+        return Dissolution(parts=2)
+    reasons = named or {0: refusal.reason}
+    return Dissolution(refused={n: _rejected(reason or refusal.reason, batch) for n, reason in reasons.items()})
+
+
+def _rejected(reason: str, batch: BatchRow) -> Ending:
+    return failure(
+        "provider_rejected",
+        f"Provider {batch.lane.provider!r} refused the request when it was submitted: {reason}",
+        permanent=True,
+        provider=batch.lane.provider,
+        batch=batch.id,
+    )

@@ -1,0 +1,157 @@
+"""From an HTTP request to a call: read, parse, check, before anything is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from gateway.endpoints.keys import CALLER
+from gateway.errors import Refusal
+from gateway.fingerprint import parse
+from gateway.pipeline.intake import Incoming
+from gateway.store.rows import Ask
+
+NAME_AT_MOST = 256
+#: Tiers that promise what a batch cannot.
+_SYNCHRONOUS_TIERS = frozenset({"priority", "scale", "fast"})
+
+
+async def read_body(request: web.Request, at_most_seconds: float) -> bytes:
+    """The whole body. Raises `Refusal` (408) when it comes too slowly; aiohttp raises 413 when it is too large."""
+    if request.content.is_eof():
+        return await request.read()
+    try:
+        async with asyncio.timeout(at_most_seconds):
+            return await request.read()
+    except TimeoutError:
+        raise Refusal("request_timeout", "The request body came too slowly (server.body_seconds).") from None
+
+
+def incoming(request: web.Request, raw: bytes, endpoint: str) -> Incoming:
+    """The call in a chat-completions request. Raises `Refusal` (400) naming the field that cannot be used."""
+    body = parse(raw)
+    _check(body)
+    metadata = body.get("metadata")
+    return Incoming(
+        client=request[CALLER].client,
+        endpoint=endpoint,
+        model=str(body["model"]),
+        body=body,
+        ask=_ask(request, body),
+        custom_id=_custom_id(request, metadata),
+        metadata=orjson.dumps(metadata) if metadata else None,
+    )
+
+
+def _check(body: Mapping[str, object]) -> None:
+    """Refuse now what every provider would refuse later, at a price."""
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise _bad("model", "must be a string that names a model")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _bad("messages", "must be a list of at least one message")
+    if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages):
+        raise _bad("messages", "must hold objects with a role")
+    if not isinstance(body.get("stream", False), bool) and body["stream"] is not None:
+        raise _bad("stream", "must be true or false")
+    if not isinstance(body.get("metadata", {}), dict) and body["metadata"] is not None:
+        raise _bad("metadata", "must be an object")
+    if not isinstance(body.get("cache", {}), dict) and body["cache"] is not None:
+        raise _bad("cache", "must be an object")
+    tier = body.get("service_tier")
+    if tier in _SYNCHRONOUS_TIERS:
+        raise _bad("service_tier", f"{tier!r} cannot be had in a batch; leave it out, or say 'flex'")
+
+
+def _ask(request: web.Request, body: Mapping[str, object]) -> Ask:
+    headers = request.headers
+    mode = headers.get("x-batchway-mode", "batch")
+    if mode != "batch":
+        raise Refusal("unsupported_field", f"x-batchway-mode {mode!r} is not offered; only 'batch' is.")
+    control = cache_control(headers.get("Cache-Control", "")) if "Cache-Control" in headers else {}
+    wishes = body.get("cache")
+    wishes = wishes if isinstance(wishes, dict) else {}
+    return Ask(
+        retry=retry_count(request) >= 1,
+        detached="respond-async" in prefer(request),
+        no_cache="no-cache" in control or wishes.get("no-cache") is True,
+        no_store="no-store" in control or wishes.get("no-store") is True,
+        only_if_cached="only-if-cached" in control,
+        max_age=_seconds(control.get("max-age")),
+        run=_run(request),
+    )
+
+
+def _custom_id(request: web.Request, metadata: object) -> str | None:
+    """The caller's name for the request; all the places that give one must agree."""
+    given = {
+        "x-batchway-custom-id": request.headers.get("x-batchway-custom-id"),
+        "Idempotency-Key": request.headers.get("Idempotency-Key"),
+        "metadata.custom_id": metadata.get("custom_id") if isinstance(metadata, dict) else None,
+    }
+    names = {place: name for place, name in given.items() if name is not None}
+    if not names:
+        return None
+    for place, name in names.items():
+        _check_name(place, name)
+    if len(set(names.values())) > 1:
+        raise _bad(" and ".join(names), "give different names to one request")
+    return str(next(iter(names.values())))
+
+
+def _check_name(place: str, name: object) -> None:
+    if not isinstance(name, str):
+        raise _bad(place, "must be a string")
+    if not 1 <= len(name) <= NAME_AT_MOST or not name.isprintable():
+        raise _bad(place, f"must be 1 to {NAME_AT_MOST} characters, without control characters")
+    if name.startswith("bw_"):
+        raise _bad(place, "must not begin with 'bw_': those names are the gateway's own")
+
+
+def _run(request: web.Request) -> str | None:
+    """The run, from the header or the path; both must agree."""
+    header = request.headers.get("x-batchway-run")
+    path = request.match_info.get("run")
+    if header is not None and path is not None and header != path:
+        raise _bad("x-batchway-run", "and the path name different runs")
+    run = header if header is not None else path
+    if run is not None:
+        _check_name("x-batchway-run", run)
+    return run
+
+
+def prefer(request: web.Request) -> dict[str, str]:
+    """What the Prefer header says (RFC 7240)."""
+    return cache_control(request.headers.get("Prefer", "")) if "Prefer" in request.headers else {}
+
+
+def cache_control(header: str) -> dict[str, str]:
+    """Directives of a Cache-Control or Prefer header, lower case; a directive without a value has an empty one."""
+    directives = {}
+    for part in header.replace(";", ",").split(","):
+        name, _, value = part.strip().partition("=")
+        if name:
+            directives[name.strip().lower()] = value.strip().strip('"')
+    return directives
+
+
+def retry_count(request: web.Request) -> int:
+    """How often the client says that it has tried before."""
+    value = request.headers.get("x-stainless-retry-count", "0")
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else 0
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _bad(field: str, what: str) -> Refusal:
+    return Refusal("invalid_request", f"{field} {what}.", param=field)

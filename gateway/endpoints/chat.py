@@ -1,0 +1,256 @@
+"""`POST /v1/chat/completions`: an ordinary call in, everyone's own answer out, however long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.config import Server, Waiting
+from gateway.endpoints.bodies import incoming, read_body, retry_count
+from gateway.endpoints.events import Thread
+from gateway.endpoints.heartbeats import Heartbeats
+from gateway.endpoints.middleware import REQUEST_ID
+from gateway.endpoints.replies import Blanks, Events, Reply, Silent, ending_headers, plain, replayed
+from gateway.endpoints.results import pending_response
+from gateway.errors import Refusal
+from gateway.metrics import Metrics
+from gateway.pipeline.intake import Accepted, Incoming, Intake
+from gateway.pipeline.waiters import Stopping, Waiters
+from gateway.records import RequestState
+from gateway.store.rows import Departure, Ending
+
+ENDPOINT = "/v1/chat/completions"
+#: Grace for a caller that says nothing of its timeout, for one that tries again, and the least for anybody.
+USUAL_GRACE_SECONDS = 4.0
+RETRY_GRACE_SECONDS = 1.0
+LEAST_GRACE_SECONDS = 0.5
+#: httpx gives up after 5 s of silence and does not say so.
+HTTPX_SECONDS = 3.0
+#: For how long the ending behind an aborted 200 is owed to whoever asks.
+OWED_SECONDS = 120.0
+_HTTPX = re.compile(r"python-httpx\d*/", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a caller bears silence."""
+
+    grace_seconds: float
+    beat_seconds: float
+
+
+def patience(headers: Mapping[str, str], retry: bool, waiting: Waiting) -> Patience:  # noqa: FBT001 - a fact, not a switch
+    """What a caller's headers tell of its timeout: `x-stainless-*`, or a user agent whose default is known."""
+    announced = _announced(headers)
+    beat = waiting.heartbeat_seconds
+    grace = USUAL_GRACE_SECONDS
+    if announced is not None:
+        grace, beat = announced / 2, min(beat, announced / 3)
+    elif _HTTPX.match(headers.get("User-Agent", "")):
+        grace, beat = HTTPX_SECONDS, min(beat, HTTPX_SECONDS)
+    if retry:
+        grace = min(grace, RETRY_GRACE_SECONDS)
+    return Patience(grace_seconds=max(LEAST_GRACE_SECONDS, min(grace, waiting.grace_seconds)), beat_seconds=beat)
+
+
+def _announced(headers: Mapping[str, str]) -> float | None:
+    """The read timeout a client tells of itself; None for what is not a finite positive number."""
+    text = headers.get("x-stainless-read-timeout") or headers.get("x-stainless-timeout") or ""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+class Chat:
+    """The handler and what it needs."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        waiters: Waiters,
+        heartbeats: Heartbeats,
+        metrics: Metrics,
+        clock: Clock,
+        server: Server,
+        waiting: Waiting,
+    ) -> None:
+        """Ready for callers."""
+        self._intake = intake
+        self._waiters = waiters
+        self._heartbeats = heartbeats
+        self._metrics = metrics
+        self._clock = clock
+        self._server = server
+        self._waiting = waiting
+        self._warned_of_http10 = False
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Accept, then answer from store, with a 202, or after a wait."""
+        call = incoming(request, await read_body(request, self._server.body_seconds), ENDPOINT)
+        if len(self._waiters) >= self._server.max_waiters and not call.ask.detached:
+            raise Refusal(
+                "too_many_waiters",
+                f"{self._server.max_waiters} callers wait already (server.max_waiters). Nothing was recorded: try again.",
+            )
+        accepted = await self._intake.accept(call)
+        # The connection may stay for hours: what was read is in the ledger now.
+        request._read_bytes = None  # noqa: SLF001 - aiohttp keeps a copy of the body as long as the request
+        ending = accepted.admission.ending
+        if ending is not None:
+            return await self._answer(request, call, accepted, ending)
+        if call.ask.detached:
+            return pending_response(accepted.admission.custom_id, RequestState.QUEUED, self._headers(request, accepted))
+        return await self._wait(request, call, accepted)
+
+    async def _answer(
+        self, request: web.Request, call: Incoming, accepted: Accepted, ending: Ending
+    ) -> web.StreamResponse:
+        """An ending that was there already, whole and with its true status."""
+        delivered = False
+        try:
+            headers = self._headers(request, accepted, ending)
+            if call.body.get("stream") and ending.state is RequestState.SUCCEEDED:
+                response = await replayed(request, self._thread(call, accepted), ending, headers)
+            else:
+                response = await plain(request, ending, headers)
+            delivered = True
+            return response
+        finally:
+            self._waiters.mark(self._departure(call, accepted, delivered=delivered, last=not accepted.stored))
+            if accepted.stored:
+                self._waiters.unbook(accepted.admission.seq)
+
+    async def _wait(self, request: web.Request, call: Incoming, accepted: Accepted) -> web.StreamResponse:
+        """Hold the caller until its request has ended; whatever happens, its mark is left behind."""
+        seq = accepted.admission.seq
+        future = self._waiters.attach(seq)
+        delivered, owed_until = False, None
+        try:
+            ending = await self._within_grace(request, call, seq, future)
+            if ending is not None:
+                response = await self._at_once(request, call, accepted, ending)
+                delivered = True
+                return response
+            reply = self._reply(request, call, accepted)
+            ending = await self._keep_alive(reply, request, call, seq, future)
+            headers = self._headers(request, accepted, ending)
+            if ending.state is RequestState.SUCCEEDED:
+                delivered = await reply.finish(ending, headers)
+            else:
+                delivered = await reply.fail(ending, headers)
+                owed_until = None if delivered else self._clock.now() + OWED_SECONDS
+            return reply.response
+        finally:
+            departure = self._departure(call, accepted, delivered=delivered, last=False, owed_until=owed_until)
+            self._waiters.leave(seq, future, departure)
+
+    async def _within_grace(
+        self, request: web.Request, call: Incoming, seq: int, future: asyncio.Future[Ending]
+    ) -> Ending | None:
+        """The ending if it comes before anything has been committed to the caller."""
+        ending = await self._waiters.look(seq, future)
+        if ending is not None:
+            return ending
+        grace = patience(request.headers, call.ask.retry, self._waiting).grace_seconds
+        await asyncio.wait([future], timeout=grace)
+        try:
+            return future.result() if future.done() else None
+        except Stopping:
+            raise Refusal("stopping", "The gateway is shutting down; the request is kept. Ask again in a moment.") from None
+
+    async def _at_once(
+        self, request: web.Request, call: Incoming, accepted: Accepted, ending: Ending
+    ) -> web.StreamResponse:
+        headers = self._headers(request, accepted, ending)
+        if call.body.get("stream") and ending.state is RequestState.SUCCEEDED:
+            return await replayed(request, self._thread(call, accepted), ending, headers)
+        return await plain(request, ending, headers)
+
+    async def _keep_alive(
+        self, reply: Reply, request: web.Request, call: Incoming, seq: int, future: asyncio.Future[Ending]
+    ) -> Ending:
+        """Commit to the caller, then beat until the ending is there."""
+        every = patience(request.headers, call.ask.retry, self._waiting).beat_seconds
+        await reply.begin()
+        number = self._heartbeats.add(reply, every)
+        try:
+            return await future
+        except Stopping:
+            reply.abort()
+            raise ConnectionResetError("stopping") from None
+        finally:
+            self._heartbeats.remove(number)
+
+    def _reply(self, request: web.Request, call: Incoming, accepted: Accepted) -> Reply:
+        if request.version < (1, 1):
+            self._warn_of_http10()
+            return Silent(request)
+        headers = self._headers(request, accepted)
+        if call.body.get("stream"):
+            return Events(request, self._thread(call, accepted), headers)
+        return Blanks(request, headers)
+
+    def _warn_of_http10(self) -> None:
+        """Once: a proxy that speaks HTTP/1.0 holds back every sign of life."""
+        if not self._warned_of_http10:
+            self._warned_of_http10 = True
+            structlog.get_logger().warning(
+                "http10_caller", advice="behind nginx, set proxy_http_version 1.1 so that waiting callers hear from us"
+            )
+
+    def _thread(self, call: Incoming, accepted: Accepted) -> Thread:
+        options = call.body.get("stream_options")
+        return Thread(
+            id=f"chatcmpl-{accepted.admission.custom_id}",
+            model=call.model,
+            created=int(self._clock.now()),
+            usage=isinstance(options, dict) and options.get("include_usage") is True,
+        )
+
+    def _departure(
+        self,
+        call: Incoming,
+        accepted: Accepted,
+        *,
+        delivered: bool,
+        last: bool,
+        owed_until: float | None = None,
+    ) -> Departure:
+        return Departure(
+            seq=accepted.admission.seq,
+            at=self._clock.now(),
+            delivered=delivered,
+            last=last,
+            owed_until=owed_until,
+            client=call.client,
+            run=call.ask.run,
+        )
+
+    def _headers(self, request: web.Request, accepted: Accepted, ending: Ending | None = None) -> dict[str, str]:
+        """What the caller learns beside the answer."""
+        admission = accepted.admission
+        headers = {
+            "x-request-id": request[REQUEST_ID],
+            "x-batchway-custom-id": admission.custom_id,
+            "x-batchway-provider": accepted.provider,
+            "x-batchway-cache": _cache_word(accepted),
+        }
+        if ending is not None:
+            headers |= ending_headers(ending)
+        return headers
+
+
+def _cache_word(accepted: Accepted) -> str:
+    admission = accepted.admission
+    if admission.ending is not None:
+        return f"hit; sample={admission.sample}; of={admission.of}" if admission.sample else "hit"
+    return "miss" if admission.fresh else "joined"

@@ -1,0 +1,75 @@
+"""Who is calling: client keys by their hashes, and the operator's token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway.config import Client
+from gateway.errors import Refusal
+
+#: File in the storage directory; who can read it may see and steer everything on this gateway.
+TOKEN_FILE = "operator.token"  # noqa: S105 - a file's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whose data a request may see: its own client's, and nothing else."""
+
+    client: str
+    #: Holds the operator's token: may use `/ops`.
+    operator: bool = False
+
+
+CALLER = web.RequestKey("caller", Caller)
+ANYBODY = Caller(client="")
+
+
+class Keyring:
+    """Tells callers apart by the key in their Authorization header."""
+
+    def __init__(self, clients: Sequence[Client], operator_token: str) -> None:
+        """Without `clients` nobody is asked for a key, and all callers are one client."""
+        self._clients = tuple(clients)
+        self._operator = _hash(operator_token)
+
+    def caller(self, authorization: str | None) -> Caller:
+        """The caller behind an Authorization header. Raises `Refusal` (401), the same for a missing and a wrong key."""
+        if not self._clients and authorization is None:
+            return ANYBODY
+        scheme, _, key = (authorization or "").partition(" ")
+        digest = _hash(key.strip() if scheme.lower() == "bearer" else "")
+        if hmac.compare_digest(digest, self._operator):
+            return Caller(client="", operator=True)
+        if not self._clients:
+            return ANYBODY
+        # Every hash is compared, so that time tells nothing of which one was near.
+        found = [client.name for client in self._clients if hmac.compare_digest(digest, client.key_hash)]
+        if not found:
+            raise Refusal(
+                "invalid_api_key",
+                "The API key is missing or is not one of this gateway's. It takes the keys of its own configuration "
+                "([[clients]]), not a provider's key.",
+            )
+        return Caller(client=found[0])
+
+
+def operator_token(directory: Path) -> str:
+    """The token of this gateway's operator; made at the first start, readable by the owner only."""
+    path = directory / TOKEN_FILE
+    if not path.exists():
+        partial = path.with_suffix(".part")
+        partial.touch(mode=0o600)
+        partial.write_text(secrets.token_urlsafe(32), encoding="ascii")
+        partial.replace(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,131 @@
+"""What every request passes, on every path: Host and Origin allow-lists, the client's key, and errors as OpenAI writes them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Collection
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from gateway.config import is_loopback
+from gateway.endpoints.connections import Connections
+from gateway.endpoints.keys import CALLER, Keyring
+from gateway.errors import Refusal, Rule, openai_error
+from gateway.metrics import Metrics
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID = web.RequestKey("request_id", str)
+#: What may be echoed from a caller's own x-request-id.
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+#: Asked by load balancers and container runtimes, which have no key.
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_ANY_HOST = "*"
+
+
+class Door:
+    """The one middleware."""
+
+    def __init__(
+        self, keyring: Keyring, allowed_hosts: Collection[str], metrics: Metrics, connections: Connections
+    ) -> None:
+        """`allowed_hosts` are names beside the loopback ones; `*` allows any Host (not any Origin)."""
+        self._keyring = keyring
+        self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._metrics = metrics
+        self._connections = connections
+        self.middleware = web.middleware(self._pass)
+
+    async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._connections.spoke(request.protocol)
+        request[REQUEST_ID] = request_id = _request_id(request)
+        try:
+            self._check_host(request.headers.get("Host"))
+            self._check_origin(request)
+            if request.path not in OPEN_PATHS:
+                request[CALLER] = self._keyring.caller(request.headers.get("Authorization"))
+            response = await handler(request)
+        except Refusal as refusal:
+            response = self._refused(refusal)
+        except web.HTTPException as error:
+            response = self._refused(_as_refusal(request, error))
+        except (ConnectionResetError, TimeoutError):
+            raise
+        except Exception:
+            structlog.get_logger().exception("request_failed", request_id=request_id, path=request.match_info.route.name)
+            response = self._refused(
+                Refusal("internal_error", f"A bug in the gateway. Its log has the details under request id {request_id}.")
+            )
+        if not response.prepared:
+            response.headers["x-request-id"] = request_id
+        return response
+
+    def _check_host(self, host: str | None) -> None:
+        """Refuse foreign names: a web page can point its own name at this address (DNS rebinding)."""
+        if _ANY_HOST in self._allowed:
+            return
+        if not self._is_ours(_host_name(host or "")):
+            raise Refusal(
+                "host_not_allowed",
+                "The Host header names a host that this gateway does not answer for. "
+                "Add it to server.allowed_hosts if it is yours.",
+            )
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Refuse requests that a foreign web page makes in somebody's browser."""
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._is_ours(_host_name(urlsplit(origin).netloc)):
+            raise Refusal("origin_not_allowed", "Web pages of other origins may not use this gateway.")
+        if origin is None and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            raise Refusal("origin_not_allowed", "Web pages of other sites may not use this gateway.")
+
+    def _is_ours(self, name: str) -> bool:
+        return is_loopback(name) or name in self._allowed
+
+    def _refused(self, refusal: Refusal) -> web.Response:
+        self._metrics.requests_refused.of(refusal.code).inc()
+        return error_response(refusal.rule, openai_error(refusal.code, refusal.message, refusal.rule.type, refusal.param))
+
+
+def error_response(rule: Rule, body: bytes) -> web.Response:
+    """An OpenAI error object with its headers."""
+    response = web.Response(status=rule.status, body=body, content_type="application/json")
+    if rule.should_retry is not None:
+        response.headers["x-should-retry"] = "true" if rule.should_retry else "false"
+    if rule.retry_after is not None:
+        response.headers["Retry-After"] = str(rule.retry_after)
+    if rule.status == 408:
+        response.force_close()
+    return response
+
+
+def _host_name(authority: str) -> str:
+    """The name in `name:port`, `[v6]:port` or `name`, lower case; empty for what is none of these."""
+    name = authority.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0].rstrip(".")
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("x-request-id")
+    return given if given is not None and _SAFE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def _as_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
+    """aiohttp's own refusals in our words."""
+    if error.status == 413:
+        return Refusal("body_too_large", "The request body is larger than server.max_body_bytes.")
+    if error.status == 405:
+        return Refusal("method_not_allowed", f"{request.path} does not take {request.method}.")
+    if error.status == 404:
+        return Refusal(
+            "not_found",
+            f"There is no {request.path!r} here. The base URL of this gateway ends in /v1 "
+            "(or /run/NAME/v1); chat completions are at /v1/chat/completions.",
+        )
+    code = "invalid_request" if error.status < 500 else "internal_error"
+    return Refusal(code, error.reason or "The request was refused.")

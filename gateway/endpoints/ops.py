@@ -1,0 +1,126 @@
+"""For operators and their machines: health, readiness, metrics, models, and what `/ops` steers.
+
+`/ops` wants the operator's token, which lies in the storage directory: whoever can read it owns the gateway anyway.
+"""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.endings import cancelled
+from gateway.endpoints.keys import CALLER
+from gateway.endpoints.results import listed
+from gateway.errors import Refusal
+from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.pipeline.batcher import Batcher
+from gateway.pipeline.waiters import Waiters
+from gateway.records import BatchState, RequestState
+from gateway.routing import Router
+from gateway.store.ledger import Ledger
+
+
+class Ops:
+    """The handlers of everything that is not a request's way."""
+
+    def __init__(
+        self, ledger: Ledger, router: Router, waiters: Waiters, batcher: Batcher, metrics: Metrics, clock: Clock
+    ) -> None:
+        """Reads everything; steers the batcher and the ledger."""
+        self._ledger = ledger
+        self._router = router
+        self._waiters = waiters
+        self._batcher = batcher
+        self._metrics = metrics
+        self._clock = clock
+        self.ready = False
+
+    async def healthz(self, request: web.Request) -> web.StreamResponse:
+        """The process runs and its loop turns."""
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.StreamResponse:
+        """New requests are accepted; names what is in the way."""
+        faults = [] if self.ready else ["starting or stopping"]
+        if not self._ledger.database.has_room():
+            faults.append("the disk is full")
+        disabled = {
+            provider.name: provider.disabled_reason for provider in self._router.providers.values() if provider.disabled_reason
+        }
+        body = {"status": "unavailable" if faults else "ok", "faults": faults, "disabled_providers": disabled}
+        return web.json_response(body, status=503 if faults else 200)
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Prometheus' text format."""
+        self._metrics.waiters.set(len(self._waiters))
+        for provider, count in (await self._ledger.lanes.queued()).items():
+            self._metrics.queued.of(provider).set(count)
+        for (provider, state), count in (await self._ledger.batches.open_counts()).items():
+            self._metrics.open_batches.of(provider, state.value).set(count)
+        return web.Response(body=self._metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """What can be asked for by name, as OpenAI lists it."""
+        return web.json_response({"object": "list", "data": [model.as_openai() for model in self._router.models()]})
+
+    async def flush(self, request: web.Request) -> web.StreamResponse:
+        """Seal what is queued without waiting for its windows."""
+        _operators_only(request)
+        queued = (await self._ledger.requests.tally()).get(RequestState.QUEUED, 0)
+        self._batcher.flush()
+        return web.json_response({"queued": queued}, status=202)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """Cancel a request (`custom_id`) of any client, or every request of a batch (`batch_id`)."""
+        _operators_only(request)
+        wish = orjson.loads(await request.read() or b"{}")
+        wish = wish if isinstance(wish, dict) else {}
+        if isinstance(wish.get("batch_id"), int):
+            return await self._cancel_batch(wish["batch_id"])
+        custom_id = str(wish.get("custom_id", ""))
+        found = await self._ledger.requests.find(None, "", custom_id)
+        if found is None:
+            raise Refusal("not_found", f"There is no request with the custom_id {custom_id!r}.", param="custom_id")
+        after = await self._ledger.requests.cancel(found.seq, self._clock.now(), cancelled(found.lane.provider))
+        await self._wake([found.seq])
+        return web.json_response(body=orjson.dumps(listed(after)))
+
+    async def _cancel_batch(self, batch_id: int) -> web.StreamResponse:
+        """Mark every request of a batch as cancelled; the poller stops the remote batch, what is finished stays."""
+        marked = await self._ledger.batches.cancel_members(batch_id, self._clock.now())
+        if marked is None:
+            raise Refusal("not_found", f"There is no open batch {batch_id}.", param="batch_id")
+        return web.json_response({"batch_id": batch_id, "cancelling": marked}, status=202)
+
+    async def _wake(self, seqs: list[int]) -> None:
+        self._waiters.wake(await self._ledger.requests.endings(seqs))
+
+    async def batches(self, request: web.Request) -> web.StreamResponse:
+        """Open batches, for scripts without access to the ledger's files."""
+        _operators_only(request)
+        open_states = [state for state in BatchState if state not in (BatchState.COLLECTED, BatchState.DISSOLVED)]
+        rows = await self._ledger.batches.listed(open_states, 1000)
+        return web.json_response(
+            {
+                "object": "list",
+                "data": [
+                    {
+                        "batch_id": row.id,
+                        "state": row.state.value,
+                        "provider": row.lane.provider,
+                        "model": row.lane.model,
+                        "requests": row.count,
+                        "done": row.done,
+                        "remote_id": row.remote_id,
+                        "parked_reason": row.parked_reason,
+                    }
+                    for row in rows
+                ],
+            }
+        )
+
+
+def _operators_only(request: web.Request) -> None:
+    if not request[CALLER].operator:
+        raise Refusal("invalid_api_key", "This path wants the operator's token (operator.token in the storage directory).")

@@ -1,0 +1,204 @@
+"""Seal windows into batches.
+
+Takes requests in `queued`, leaves them in `batched`, in a batch that is `sealed`. If the process dies half-way, the sealing transaction was
+committed, and the submitter finds the batch, or it was not, and the requests are still queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from statistics import median
+
+import structlog
+
+from gateway.accounts import Accounts
+from gateway.clock import Clock
+from gateway.config import Batching
+from gateway.metrics import Metrics
+from gateway.records import Limits, new_marker
+from gateway.routing import ConfiguredProvider, Router
+from gateway.store.ledger import Ledger
+from gateway.store.rows import Cut, Load, Window
+from gateway.tasks import wait_for_event
+
+#: While arrivals pour in, windows are looked at no more often than this.
+LOOK_SECONDS = 0.05
+#: Windows are looked at this often even when nothing is heard.
+TICK_SECONDS = 5.0
+RIPEN_AT_MOST = 500
+#: A lane without its provider is looked at again after this long.
+PARK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A window that should seal now, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotYet:
+    """A window that goes on gathering."""
+
+    seconds: float
+
+
+def when_to_seal(window: Window, cut: Cut, batching: Batching, now: float) -> Due | NotYet:
+    """Whether a window seals: on count, bytes, tokens, quiet or age, whichever holds first."""
+    for reason, amount, limit in (
+        ("count", window.count, cut.max_requests),
+        ("bytes", window.size, cut.max_bytes),
+        ("tokens", window.tokens, cut.max_tokens),
+    ):
+        if limit is not None and amount >= limit:
+            return Due(reason=reason)
+    quiet_in = _quiet_in(window, batching, now)
+    if quiet_in is not None and quiet_in <= 0:
+        return Due(reason="quiet")
+    age_in = window.oldest_at + age_to_seal(window, batching, now) - now
+    if age_in <= 0:
+        return Due(reason="age")
+    return NotYet(seconds=age_in if quiet_in is None else min(age_in, quiet_in))
+
+
+def _quiet_in(window: Window, batching: Batching, now: float) -> float | None:
+    """Seconds until the lane counts as quiet; None while something is in flight or nothing in it is new."""
+    if window.in_flight or not window.fresh:
+        return None
+    return window.last_arrival_at + batching.idle_seconds - now
+
+
+def age_to_seal(window: Window, batching: Batching, now: float) -> float:
+    """The age at which the oldest request has waited long enough: a tenth of the turnaround, within bounds.
+
+    With nothing in flight there is nothing to be in step with, so the shortest age holds.
+    """
+    if not window.in_flight:
+        return batching.window_seconds
+    flying = now - window.oldest_in_flight_at if window.oldest_in_flight_at is not None else 0.0
+    turnaround = max(median(window.turnarounds) if window.turnarounds else 0.0, flying)
+    return min(max(turnaround / 10, batching.window_seconds), batching.max_window_seconds)
+
+
+def largest_cut(limits: Limits, batching: Batching, window: Window) -> Cut:
+    """The most one batch of this lane may hold: the provider's limits, capped by ours, and its target after refusals."""
+    return Cut(
+        max_requests=_least(limits.max_requests, batching.max_requests),
+        max_bytes=_least(limits.max_bytes, batching.max_bytes),
+        max_tokens=_least(limits.enqueued_tokens(window.lane.model), window.target_tokens),
+    )
+
+
+def within_headroom(cut: Cut, limits: Limits, load: Load, window: Window) -> Cut | None:
+    """What of `cut` fits beside what the provider has already; None: nothing may seal now."""
+    if limits.max_open_batches is not None and load.open_batches >= limits.max_open_batches:
+        return None
+    if limits.max_creates_per_hour is not None and load.creates_last_hour >= limits.max_creates_per_hour:
+        return None
+    allowed = limits.enqueued_tokens(window.lane.model)
+    enqueued = load.enqueued_tokens.get(window.lane.model, 0)
+    if allowed is None or not enqueued:
+        return cut
+    room = allowed - enqueued
+    average = window.tokens / window.count
+    return replace(cut, max_tokens=_least(cut.max_tokens, room)) if room >= average else None
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+class Batcher:
+    """Looks at all windows and seals those that are due and have headroom."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        router: Router,
+        accounts: Accounts,
+        batching: Batching,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        arrived: asyncio.Event,
+        sealed: asyncio.Event,
+    ) -> None:
+        """Listens to `arrived`, tells by `sealed`."""
+        self._ledger = ledger
+        self._router = router
+        self._accounts = accounts
+        self._batching = batching
+        self._metrics = metrics
+        self._clock = clock
+        self._arrived = arrived
+        self._sealed = sealed
+        self._flushed_at = 0.0
+        self._log = structlog.get_logger().bind(room="batcher")
+
+    async def run(self) -> None:
+        """Seal for ever."""
+        while True:
+            self._arrived.clear()
+            pause = await self.tick()
+            if not self._arrived.is_set():
+                await wait_for_event(self._clock, self._arrived, pause)
+            await self._clock.sleep(min(LOOK_SECONDS, self._batching.idle_seconds / 4))
+
+    async def tick(self) -> float:
+        """Look at every window once; returns the seconds until one may be due without a new arrival."""
+        now = self._clock.now()
+        while await self._ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
+            pass
+        pause = TICK_SECONDS
+        for window in await self._ledger.lanes.windows(now):
+            pause = min(pause, await self._look(window, now))
+        return pause
+
+    def flush(self) -> None:
+        """Whatever is queued by now is due at the next look, without waiting for quiet or age."""
+        self._flushed_at = self._clock.now()
+        self._arrived.set()
+
+    async def _look(self, window: Window, now: float) -> float:
+        """Seal a window if it is due and has headroom; returns the seconds until it may be due."""
+        if window.retry_at > now:
+            return window.retry_at - now
+        provider = self._router.providers.get(window.lane.provider)
+        reason = "provider is not configured" if provider is None else provider.disabled_reason
+        if provider is None or reason is not None:
+            await self._ledger.lanes.park(window.lane_id, reason or "", now + PARK_SECONDS)
+            return PARK_SECONDS
+        most = largest_cut(provider.limits, self._batching, window)
+        due = when_to_seal(window, most, self._batching, now)
+        if isinstance(due, NotYet) and window.oldest_at > self._flushed_at:
+            return due.seconds
+        account = self._accounts.of(provider)
+        if not account.may_create():
+            return min(TICK_SECONDS, account.seconds_left())
+        load = await self._ledger.lanes.load(provider.name, now)
+        cut = within_headroom(most, provider.limits, load, window)
+        if cut is None:
+            return TICK_SECONDS
+        return await self._seal(window, cut, provider, due.reason if isinstance(due, Due) else "flush")
+
+    async def _seal(self, window: Window, cut: Cut, provider: ConfiguredProvider, reason: str) -> float:
+        batch = await self._ledger.batches.seal(
+            window.lane_id, cut, new_marker(), provider.account, provider.base_url, self._clock.now()
+        )
+        if batch is None:
+            return TICK_SECONDS
+        self._metrics.batches_sealed.of(provider.name, reason).inc()
+        self._metrics.batch_size.of(provider.name).observe(batch.count)
+        self._log.info(
+            "batch_sealed",
+            batch_id=batch.id,
+            provider=provider.name,
+            model=batch.lane.model,
+            requests=batch.count,
+            bytes=batch.size,
+            reason=reason,
+        )
+        self._sealed.set()
+        return 0.0 if batch.count < window.count else TICK_SECONDS

@@ -1,0 +1,244 @@
+"""Fetch what an ended batch came to, settle every line, wake whoever waits.
+
+Takes batches in `ended`, leaves them in `collected` and their requests in an ending, or `queued` again. If the process dies half-way, the lines
+settled so far are settled (each once: they are keyed by batch and place) and the rest is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from gateway.config import Retries
+from gateway.endings import Pricing, settle
+from gateway.errors import Missing, PluginFault, ProviderError, Retryable
+from gateway.pipeline.waiters import Waiters
+from gateway.records import BatchState, RequestState, Result, line_number
+from gateway.spool import count_rows, in_slices, read_rows
+from gateway.store.cache import Cache, Entry
+from gateway.store.rows import BatchRow, Ending, Member, Sample, Settled, Settlement
+from gateway.tasks import Tasks, wait_for_event
+from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+
+#: Batches collected at the same time.
+AT_ONCE = 2
+TICK_SECONDS = 2.0
+#: Rows settled in one commit.
+ROWS_AT_ONCE = 500
+FETCH_SECONDS = 3600.0
+FIND_SECONDS = 300.0
+#: Pauses before a result file with too few rows is fetched again; after them its lines count as missing.
+REFETCH_SECONDS = (60.0, 900.0)
+LONGEST_TROUBLE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of a result file that names a line of the batch."""
+
+    n: int
+    result: Result
+
+
+class Collector:
+    """Claims ended batches and takes each through fetch, settle and wake."""
+
+    def __init__(
+        self, upstream: Upstream, waiters: Waiters, cache: Cache, retries: Retries, tasks: Tasks, *, ended: asyncio.Event
+    ) -> None:
+        """Listens to `ended`, tells by `upstream.arrived` when requests went back."""
+        self._upstream = upstream
+        self._ledger = upstream.ledger
+        self._waiters = waiters
+        self._cache = cache
+        self._retries = retries
+        self._tasks = tasks
+        self._ended = ended
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Collect for ever."""
+        while True:
+            await self._room.acquire()
+            self._room.release()
+            self._ended.clear()
+            if not await self.tick():
+                await wait_for_event(self._upstream.clock, self._ended, TICK_SECONDS)
+
+    async def tick(self) -> int:
+        """Begin with every batch that is ready, as far as there is room; returns how many."""
+        begun = 0
+        while not self._room.locked():
+            claimed = await self._ledger.batches.claim([BatchState.ENDED], self._upstream.clock.now(), 1)
+            if not claimed:
+                break
+            await self._room.acquire()
+            self._tasks.spawn(f"collect.{claimed[0].id}", self._one(claimed[0]))
+            begun += 1
+        return begun
+
+    async def _one(self, batch: BatchRow) -> None:
+        try:
+            await self._upstream.guard(batch, self.collect(batch))
+        finally:
+            self._room.release()
+            self._ended.set()
+
+    async def collect(self, batch: BatchRow) -> None:
+        """Take one claimed batch as far as it goes now."""
+        side = await self._upstream.side(batch)
+        if side is None:
+            return
+        try:
+            await self._look_for_copies(batch, side)
+            batch = await self._fetched(batch, side)
+        except (ProviderError, PluginFault) as error:
+            await self._fetch_failed(batch, error)
+            return
+        wait = await asyncio.to_thread(self._too_short, batch)
+        if wait is not None:
+            await self._upstream.park(batch, "the result file has too few rows", wait)
+            return
+        try:
+            await self._settle_all(batch, side)
+        except PluginFault as error:
+            await self._upstream.park(batch, trouble(error), PARK_SECONDS)
+            return
+        await self._ledger.batches.collected(batch, self._upstream.clock.now())
+        self._upstream.metrics.batches_collected.of(batch.lane.provider).inc()
+        self._upstream.log(batch).info("batch_collected", requests=batch.count)
+        await asyncio.to_thread(self._upstream.spool.drop, batch.marker)
+        self._upstream.arrived.set()
+
+    async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
+        """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted."""
+        if not batch.ambiguous or not side.plugin.marked or batch.fetched:
+            return
+        remotes = await self._upstream.call(side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS)
+        copies = [remote for remote in remotes if remote.remote_id != batch.remote_id]
+        await self._upstream.cancel_copies(batch, side, copies)
+
+    async def _fetched(self, batch: BatchRow, side: Side) -> BatchRow:
+        """The rows of the batch, whole on disk."""
+        rows = self._upstream.spool.rows(batch.marker)
+        if batch.fetched and rows.exists():
+            return batch
+        batch = await self._ledger.batches.fetching(batch)
+        partial = rows.with_name(rows.name + ".part")
+        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._upstream.call(side, "fetch", side.plugin.fetch(remote_of(batch), partial), FETCH_SECONDS)
+        await asyncio.to_thread(partial.replace, rows)
+        return await self._ledger.batches.fetched(batch)
+
+    async def _fetch_failed(self, batch: BatchRow, error: Exception) -> None:
+        """A download that failed says nothing of the lines: again, later each time."""
+        wish = error.retry_after if isinstance(error, Retryable) else None
+        pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
+        if isinstance(error, PluginFault | Missing):
+            pause = PARK_SECONDS
+        await self._upstream.park(batch, trouble(error), pause)
+
+    def _too_short(self, batch: BatchRow) -> float | None:
+        """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""
+        rows = self._upstream.spool.rows(batch.marker)
+        counted = count_rows(rows)
+        enough = counted.rows >= (batch.total or 0) and counted.last_is_whole
+        if enough or batch.fetches > len(REFETCH_SECONDS):
+            return None
+        rows.unlink()
+        return REFETCH_SECONDS[batch.fetches - 1]
+
+    async def _settle_all(self, batch: BatchRow, side: Side) -> None:
+        """Settle every row, then every line that has none; a chunk is read while the one before it is committed."""
+        chunks = self._chunks(batch, side)
+        ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+        try:
+            while (chunk := await ahead) is not None:
+                ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+                await self._settle(batch, chunk)
+        finally:
+            ahead.cancel()
+        while chunk := await asyncio.to_thread(self._missing, batch, side):
+            await self._settle(batch, chunk)
+
+    async def _settle(self, batch: BatchRow, settlements: list[Settlement]) -> None:
+        """Commit a chunk, then wake its callers and remember its answers."""
+        now = self._upstream.clock.now()
+        settled = await self._ledger.batches.settle(batch, settlements, now)
+        endings = {settlement.n: settlement.ending for settlement in settlements}
+        self._waiters.wake({request.seq: ending for request in settled if (ending := endings[request.n]) is not None})
+        self._count(batch.lane.provider, settlements, settled)
+        self._cache.write(list(_entries(settled, endings, now)))
+        await asyncio.sleep(0)
+
+    def _count(self, provider: str, settlements: Iterable[Settlement], settled: Iterable[Settled]) -> None:
+        metrics = self._upstream.metrics
+        for settlement in settlements:
+            metrics.batch_lines.of(provider, settlement.trouble or "answered").inc()
+            if settlement.billed and settlement.cost_usd is None:
+                metrics.unpriced_lines.of(provider).inc()
+            metrics.cost_usd.of(provider).inc(settlement.cost_usd or 0.0)
+            metrics.saved_usd.of(provider).inc(max(0.0, settlement.saved_usd or 0.0))
+        for request in settled:
+            metrics.requests_ended.of(provider, request.state.value).inc()
+
+    def _chunks(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
+        """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""
+        rows = self._rows(batch, side)
+        pricing = self._upstream.pricing(batch, side)
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            yield self._judged(batch, {row.n: row.result for row in chunk}, pricing)
+
+    def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
+        """Rows that name a line of this batch; others are counted."""
+        for row in in_slices(read_rows(self._upstream.spool.rows(batch.marker))):
+            result = self._decoded(side, row)
+            n = None if result.line_id is None else line_number(batch.marker, result.line_id)
+            if n is None or n >= batch.count:
+                self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
+                self._upstream.log(batch).warning("unknown_line", line_id=result.line_id)
+                continue
+            yield Row(n=n, result=result)
+
+    def _decoded(self, side: Side, row: bytes) -> Result:
+        try:
+            return side.plugin.decode(row)
+        except Exception as error:
+            raise self._upstream.accounts.fault(side.provider, "decode", error) from error
+
+    def _judged(self, batch: BatchRow, results: Mapping[int, Result | None], pricing: Pricing) -> list[Settlement]:
+        """What each line came to; a line that was settled before is judged too, and the ledger books what it cost."""
+        now = self._upstream.clock.now()
+        with self._ledger.database.reader() as session:
+            members = {member.n: member for member in self._ledger.batches.members(session, batch.id, list(results))}
+        return [
+            settle(result, members.get(n) or _settled_before(n), batch, pricing, self._retries, now)
+            for n, result in results.items()
+        ]
+
+    def _missing(self, batch: BatchRow, side: Side) -> list[Settlement]:
+        """Settlements for lines without a row."""
+        with self._ledger.database.reader() as session:
+            left = self._ledger.batches.unsettled(session, batch.id, ROWS_AT_ONCE)
+        if left:
+            self._upstream.log(batch).warning("lines_missing", lines=len(left))
+        now, pricing = self._upstream.clock.now(), self._upstream.pricing(batch, side)
+        return [settle(None, member, batch, pricing, self._retries, now) for member in left]
+
+
+def _settled_before(n: int) -> Member:
+    return Member(n=n, seq=0, attempts=0, queued_at=0.0, cancel_at=None)
+
+
+def _entries(settled: Iterable[Settled], endings: Mapping[int, Ending | None], now: float) -> Iterator[Entry]:
+    """What the cache keeps: answers of requests that have a slot, less those that asked not to be kept."""
+    for request in settled:
+        ending = endings[request.n]
+        if ending is None or ending.state is not RequestState.SUCCEEDED:
+            continue
+        if request.ordinal is not None and not request.no_store:
+            yield Entry(
+                fingerprint=request.fingerprint, sample=Sample(ordinal=request.ordinal, body=ending.body, ended_at=now)
+            )

@@ -1,0 +1,279 @@
+"""Accept a call: recognise it, or record it durably.
+
+Takes calls that are parsed; leaves requests in `queued`, or the caller with a stored ending. If the process dies half-way, either the
+commit was not done and nothing was accepted, or the request is queued and the caller's retry finds it by name or fingerprint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from gateway.errors import LedgerError, Refusal, StorageFull, Unsupported
+from gateway.fingerprint import body_hash, canonical_body, fingerprint
+from gateway.metrics import Metrics
+from gateway.pipeline.waiters import Waiters
+from gateway.provider import Provider
+from gateway.records import MARKER_LENGTH, Call, Limits, line_id
+from gateway.routing import ConfiguredProvider, Router
+from gateway.store.cache import Cache
+from gateway.store.choose import Absent, Serve, choose
+from gateway.store.ledger import Ledger
+from gateway.store.rows import Admission, Arrival, Ask, Departure, LaneKey, Slot
+from gateway.tasks import Tasks
+
+#: Slots of one fingerprint that a choice looks at, beside those with marks of this process.
+SLOTS_AT_MOST = 64
+#: A line id that is as long as any can be.
+LONGEST_LINE_ID = line_id("z" * MARKER_LENGTH, 9_999_999)
+#: Estimate of input tokens: text bytes / 3, and this much for an image or a file.
+BYTES_PER_TOKEN = 3
+TOKENS_PER_PART = 1_000
+_COUNTED_PARTS = frozenset({"image_url", "input_image", "file", "input_file", "input_audio"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A call as the front door understands it."""
+
+    client: str
+    endpoint: str
+    #: As the client wrote it, before routing.
+    model: str
+    body: Mapping[str, object]
+    ask: Ask
+    custom_id: str | None = None
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What intake did with a call: it is over (`admission.ending`), or to be waited for."""
+
+    admission: Admission
+    provider: str
+    #: Served without a write: it is booked as being delivered, and whoever answers must `Waiters.unbook` it.
+    stored: bool = False
+
+
+class Intake:
+    """Recognises and records calls; arrivals of one turn of the loop share one commit."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        cache: Cache,
+        router: Router,
+        waiters: Waiters,
+        metrics: Metrics,
+        clock: Clock,
+        tasks: Tasks,
+        arrived: asyncio.Event,
+    ) -> None:
+        """`arrived` is set when a request has been queued."""
+        self._ledger = ledger
+        self._cache = cache
+        self._router = router
+        self._waiters = waiters
+        self._metrics = metrics
+        self._clock = clock
+        self._tasks = tasks
+        self._arrived = arrived
+        self._gathered: list[tuple[Arrival, asyncio.Future[Admission]]] = []
+
+    async def accept(self, incoming: Incoming) -> Accepted:
+        """Route, encode, recognise, record. Durable when it returns.
+
+        Raises `Refusal` with what the caller must see; then nothing has been recorded.
+        """
+        routed = self._router.resolve(incoming.model)
+        provider = routed.provider
+        plugin = provider.instance
+        if plugin is None:
+            raise Refusal("provider_unavailable", f"Provider {provider.name} is disabled: {provider.disabled_reason}.")
+        canonical = canonical_body(incoming.body)
+        print_ = fingerprint(
+            client=incoming.client,
+            provider=provider.name,
+            account=provider.account,
+            model=routed.model,
+            endpoint=incoming.endpoint,
+            canonical=canonical,
+        )
+        ask = incoming.ask
+        unnamed = incoming.custom_id is None and not ask.detached
+        slots: list[Slot] = []
+        if unnamed:
+            slots = await self._slots(print_, incoming)
+            served = await self._serve(slots, ask, provider)
+            if served is not None:
+                return served
+        payload = _encode(plugin, incoming, routed.model)
+        arrival = Arrival(
+            client=incoming.client,
+            custom_id=incoming.custom_id,
+            lane=LaneKey(provider=provider.name, endpoint=incoming.endpoint, model=routed.model),
+            fingerprint=print_,
+            body_hash=body_hash(endpoint=incoming.endpoint, model=incoming.model, canonical=canonical),
+            payload=payload,
+            size=_line_size(plugin, provider.limits, payload),
+            tokens=estimated_tokens(incoming.body, len(payload)),
+            ask=ask,
+            waiters=self._waiters.counts(slot.seq for slot in slots),
+            samples=self._cache.read(print_) if unnamed and not slots else (),
+            metadata=incoming.metadata,
+        )
+        return self._accepted(await self._admit(arrival), provider)
+
+    async def _slots(self, print_: bytes, incoming: Incoming) -> list[Slot]:
+        limit = SLOTS_AT_MOST + self._waiters.unfolded
+        rows = await self._ledger.slots.of(
+            print_, incoming.client, incoming.ask.run, self._clock.now(), limit
+        )
+        return self._waiters.overlay(rows)
+
+    async def _serve(self, slots: list[Slot], ask: Ask, provider: ConfiguredProvider) -> Accepted | None:
+        """A stored answer, chosen and booked without an await in between; None where the writer must decide.
+
+        A run's giving is committed, so runs always go to the writer.
+        """
+        if not slots or ask.run is not None:
+            return None
+        decision = choose(slots, ask, self._clock.now())
+        if not isinstance(decision, Serve):
+            return None
+        slot = decision.slot
+        self._waiters.book(slot.seq)
+        ending = await self._ledger.requests.ending(slot.seq)
+        if ending is None:
+            self._waiters.unbook(slot.seq)
+            return None
+        admission = Admission(
+            seq=slot.seq,
+            custom_id=slot.custom_id,
+            fresh=False,
+            ending=ending,
+            sample=slot.ordinal + 1,
+            of=len(slots),
+        )
+        self._metrics.cache_lookups.of("ledger").inc()
+        return Accepted(admission=admission, provider=provider.name, stored=True)
+
+    async def _admit(self, arrival: Arrival) -> Admission:
+        """Record with whatever else arrived in this turn of the loop; the commit goes on when the caller hangs up."""
+        future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered.append((arrival, future))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(self._let_go)
+            raise
+
+    def _let_go(self, future: asyncio.Future[Admission]) -> None:
+        """The caller hung up while its commit was under way: release what it took."""
+        if future.cancelled() or future.exception() is not None:
+            return
+        admission = future.result()
+        if not (admission.conflict or admission.absent):
+            departure = Departure(seq=admission.seq, at=self._clock.now(), delivered=False, last=False)
+            self._waiters.leave(admission.seq, self._waiters.attach(admission.seq), departure)
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._tasks.spawn("intake.admit", self._record(gathered))
+
+    async def _record(self, gathered: list[tuple[Arrival, asyncio.Future[Admission]]]) -> None:
+        departures = self._waiters.take_departures()
+        try:
+            admissions = await self._ledger.requests.admit([arrival for arrival, _ in gathered], departures)
+        except Exception as error:
+            self._waiters.put_back(departures)
+            for _, future in gathered:
+                future.set_exception(_not_accepted(error))
+                future.exception()
+            return
+        self._waiters.folded(departures)
+        for (_, future), admission in zip(gathered, admissions, strict=True):
+            future.set_result(admission)
+        if any(admission.fresh for admission in admissions):
+            self._arrived.set()
+
+    def _accepted(self, admission: Admission, provider: ConfiguredProvider) -> Accepted:
+        if admission.conflict:
+            raise Refusal(
+                "name_taken",
+                f"The custom_id {admission.custom_id!r} already belongs to a request with another body. "
+                "Use another custom_id, or send the same body to get the same answer.",
+                param="custom_id",
+            )
+        if admission.absent:
+            raise Refusal("not_cached", "There is no stored answer for this request, and only-if-cached asks for no other.")
+        if admission.fresh:
+            self._metrics.requests_accepted.of(provider.name).inc()
+        return Accepted(admission=admission, provider=provider.name)
+
+
+def _encode(plugin: Provider, incoming: Incoming, model: str) -> bytes:
+    """The provider's bytes for the call, or the 400 that says which field is in the way."""
+    call = Call(endpoint=incoming.endpoint, model=model, body={**incoming.body, "model": model})
+    try:
+        return plugin.encode(call)
+    except Unsupported as error:
+        raise Refusal(
+            "unsupported_field",
+            f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",
+            param=error.field,
+        ) from error
+
+
+def _line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:
+    """Bytes of the framed line with its newline; refused when the provider would refuse it."""
+    size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
+    most = limits.max_line_bytes or limits.max_bytes
+    if most is not None and size > most:
+        raise Refusal(
+            "body_too_large",
+            f"The request makes a batch line of {size} bytes; provider {plugin.name!r} takes at most {most}.",
+        )
+    return size
+
+
+def estimated_tokens(body: Mapping[str, object], size: int) -> int:
+    """Input tokens the provider will reckon with, roughly; the lane corrects the estimate by the usage that comes back.
+
+    Images and files count by the piece: their bytes say nothing of their tokens.
+    """
+    parts, bulk = _counted_parts(body.get("messages"))
+    return max(1, (size - bulk) // BYTES_PER_TOKEN) + parts * TOKENS_PER_PART
+
+
+def _counted_parts(messages: object) -> tuple[int, int]:
+    """How many parts are counted by the piece, and the bytes they take."""
+    parts = bulk = 0
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") in _COUNTED_PARTS:
+                parts += 1
+                bulk += _text_length(part)
+    return parts, bulk
+
+
+def _text_length(part: Mapping[str, object]) -> int:
+    """Characters a part carries inline; parts nest no deeper than this."""
+    inner = [value for value in part.values() if isinstance(value, dict)]
+    return sum(len(text) for piece in (part, *inner) for text in piece.values() if isinstance(text, str))
+
+
+def _not_accepted(error: Exception) -> Exception:
+    if isinstance(error, StorageFull):
+        return Refusal(
+            "storage_full", "The gateway's disk is full: the request was not accepted. Try again when there is room."
+        )
+    if isinstance(error, LedgerError):
+        return Refusal("storage_failed", "The gateway could not record the request: it was not accepted. Try again.")
+    return error

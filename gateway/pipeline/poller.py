@@ -1,0 +1,163 @@
+"""Ask providers how their batches are.
+
+Takes batches in `submitted`, leaves them in `ended`, in `dissolved` when the provider refused them, or in `reconciling` when it does not know
+them. If the process dies half-way the batch is still `submitted`, and is asked for again: a poll changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from gateway.config import Polling, Retries
+from gateway.errors import Missing, PluginFault, ProviderError, Retryable, Unauthorised, Unsupported
+from gateway.pipeline.waiters import Waiters
+from gateway.records import BatchState, RemoteBatch, RemoteState
+from gateway.store.rows import BatchRow
+from gateway.tasks import Tasks, wait_for_event
+from gateway.upstream import CANCEL_SECONDS, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+
+#: Polls under way at the same time.
+AT_ONCE = 8
+TICK_SECONDS = 1.0
+POLL_SECONDS = 60.0
+#: A remote batch that is older than its window and this is cancelled by us: some providers never end one.
+OVERDUE_SECONDS = 86_400.0
+LONGEST_TROUBLE_SECONDS = 300.0
+#: Intervals differ by up to this share, so that batches sealed together are not polled together.
+JITTER = 0.1
+
+
+def poll_interval(batch: BatchRow, polling: Polling, least: float, now: float) -> float:
+    """Seconds until the next poll: a tenth of the time since the batch was submitted, within bounds."""
+    age = now - (batch.submitted_at if batch.submitted_at is not None else now)
+    shortest = max(polling.min_seconds, least)
+    return min(max(age / 10, shortest), max(polling.max_seconds, least))
+
+
+class Poller:
+    """Claims submitted batches when their time has come and asks for each."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        waiters: Waiters,
+        polling: Polling,
+        retries: Retries,
+        tasks: Tasks,
+        *,
+        submitted: asyncio.Event,
+        ended: asyncio.Event,
+        doubted: asyncio.Event,
+    ) -> None:
+        """Listens to `submitted`, tells by `ended` and `doubted`."""
+        self._upstream = upstream
+        self._ledger = upstream.ledger
+        self._waiters = waiters
+        self._polling = polling
+        self._retries = retries
+        self._tasks = tasks
+        self._submitted = submitted
+        self._ended = ended
+        self._doubted = doubted
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        tick = min(TICK_SECONDS, self._polling.min_seconds)
+        while True:
+            self._submitted.clear()
+            if not await self.tick():
+                await wait_for_event(self._upstream.clock, self._submitted, tick)
+
+    async def tick(self) -> int:
+        """Begin a poll of every batch that is due, as far as there is room; returns how many."""
+        claimed = await self._ledger.batches.claim([BatchState.SUBMITTED], self._upstream.clock.now(), AT_ONCE)
+        for batch in claimed:
+            await self._room.acquire()
+            self._tasks.spawn(f"poll.{batch.id}", self._one(batch))
+        return len(claimed)
+
+    async def _one(self, batch: BatchRow) -> None:
+        try:
+            await self._upstream.guard(batch, self.poll(batch))
+        finally:
+            self._room.release()
+
+    async def poll(self, batch: BatchRow) -> None:
+        """Ask once for one claimed batch, and write down what came of it."""
+        side = await self._upstream.side(batch)
+        if side is None:
+            return
+        remote = remote_of(batch)
+        try:
+            if self._to_be_cancelled(batch, side):
+                await self._cancel(batch, side, remote)
+            remote = await self._upstream.call(side, "poll", side.plugin.poll(remote), POLL_SECONDS)
+        except Missing as error:
+            await self._missing(batch, side, error)
+        except (Retryable, Unauthorised, PluginFault) as error:
+            await self._lost(batch, side, error)
+        except ProviderError as error:
+            await self._lost(batch, side, PluginFault(f"poll raised {trouble(error)}"))
+        else:
+            side.account.works()
+            self._upstream.metrics.polls.of(side.provider.name, remote.state.value).inc()
+            await self._answered(batch, side, remote)
+
+    async def _answered(self, batch: BatchRow, side: Side, remote: RemoteBatch) -> None:
+        now = self._upstream.clock.now()
+        if remote.state is RemoteState.RUNNING:
+            least = side.provider.limits.min_poll_seconds
+            pause = poll_interval(batch, self._polling, least, now) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            await self._ledger.batches.polled(batch, remote, now + pause)
+        elif remote.state is RemoteState.ENDED:
+            await self._ledger.batches.ended(batch, remote, now)
+            self._upstream.log(batch).info("batch_ended", total=remote.total, done=remote.done)
+            self._ended.set()
+        else:
+            await self._refused(batch, side, remote.refusal or ProviderError("refused without a reason"))
+
+    async def _refused(self, batch: BatchRow, side: Side, refusal: ProviderError) -> None:
+        if isinstance(refusal, Unauthorised):
+            side.account.unauthorised(refusal.reason)
+        settled = await self._upstream.dissolve(batch, refusal)
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+
+    async def _lost(self, batch: BatchRow, side: Side, error: Exception) -> None:
+        """A lost poll means nothing: ask again, later each time."""
+        self._upstream.metrics.polls.of(side.provider.name, "lost").inc()
+        wish = error.retry_after if isinstance(error, Retryable) else None
+        pause = max(wish or 0.0, backoff(batch.troubles, self._polling.min_seconds, LONGEST_TROUBLE_SECONDS))
+        if isinstance(error, PluginFault):
+            pause = PARK_SECONDS
+        if isinstance(error, Unauthorised):
+            pause = side.account.seconds_left()
+        await self._upstream.park(batch, trouble(error), pause)
+
+    async def _missing(self, batch: BatchRow, side: Side, error: Missing) -> None:
+        """Providers show a new batch late: within the quarantine a lost poll, after it a case for reconciling.
+
+        When every open batch of the account is missing, the key or the URL is wrong, not the batches: they are parked.
+        """
+        now = self._upstream.clock.now()
+        age = now - (batch.submitted_at if batch.submitted_at is not None else now)
+        if age < self._retries.quarantine_seconds:
+            await self._lost(batch, side, Retryable(f"not shown yet: {error.reason}"))
+            return
+        self._upstream.metrics.polls.of(side.provider.name, "missing").inc()
+        self._upstream.log(batch).warning("batch_missing", remote_id=batch.remote_id)
+        await self._ledger.batches.doubt(batch, f"missing at the provider: {error.reason}", now)
+        self._doubted.set()
+
+    def _to_be_cancelled(self, batch: BatchRow, side: Side) -> bool:
+        since = batch.submitted_at if batch.submitted_at is not None else batch.sealed_at
+        overdue = self._upstream.clock.now() - since > side.provider.limits.window_seconds + OVERDUE_SECONDS
+        return overdue or batch.cancel_at is not None
+
+    async def _cancel(self, batch: BatchRow, side: Side, remote: RemoteBatch) -> None:
+        """Ask the provider to stop; asked again at each poll until it has, which does no harm."""
+        try:
+            await self._upstream.call(side, "cancel", side.plugin.cancel(remote), CANCEL_SECONDS)
+        except (Unsupported, Retryable) as error:
+            self._upstream.log(batch).warning("cancel_failed", reason=trouble(error))

@@ -1,0 +1,149 @@
+"""Find out whether a provider has a batch that may or may not have been created.
+
+Takes batches in `reconciling`, and those in `submitting` whose process died; leaves them in `submitted` (found), or in `sealed` (surely not
+there: sent again under the same marker). If the process dies half-way the batch is still `reconciling`, and the quarantine starts anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.config import Retries
+from gateway.endings import failure
+from gateway.errors import PluginFault, ProviderError, Retryable
+from gateway.pipeline.waiters import Waiters
+from gateway.records import BatchState, RemoteBatch
+from gateway.store.rows import BatchRow
+from gateway.tasks import wait_for_event
+from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
+
+TICK_SECONDS = 2.0
+FIND_SECONDS = 300.0
+#: Between two listings that show nothing.
+LOOK_AGAIN_SECONDS = 60.0
+LONGEST_TROUBLE_SECONDS = 300.0
+
+
+class Reconciler:
+    """Lists what the provider has and matches it with what may have been sent."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        waiters: Waiters,
+        retries: Retries,
+        *,
+        doubted: asyncio.Event,
+        submitted: asyncio.Event,
+    ) -> None:
+        """Listens to `doubted`, tells by `submitted` and `upstream.sealed`."""
+        self._upstream = upstream
+        self._ledger = upstream.ledger
+        self._waiters = waiters
+        self._retries = retries
+        self._doubted = doubted
+        self._submitted = submitted
+        self._first_empty: dict[int, float] = {}
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        while True:
+            self._doubted.clear()
+            if not await self.tick():
+                await wait_for_event(self._upstream.clock, self._doubted, TICK_SECONDS)
+
+    async def tick(self) -> int:
+        """Look for every batch in doubt whose time has come; returns how many."""
+        states = [BatchState.SUBMITTING, BatchState.RECONCILING]
+        claimed = await self._ledger.batches.claim(states, self._upstream.clock.now(), 1)
+        for batch in claimed:
+            await self._upstream.guard(batch, self.reconcile(batch))
+        return len(claimed)
+
+    async def reconcile(self, batch: BatchRow) -> None:
+        """Look once for one claimed batch, and write down what came of it."""
+        if batch.state is BatchState.SUBMITTING:
+            reason = "the process died while it was being created"
+            await self._ledger.batches.doubt(batch, reason, self._upstream.clock.now())
+            self._upstream.log(batch).warning("batch_doubted", reason=reason)
+            return
+        side = await self._upstream.side(batch)
+        if side is None:
+            return
+        try:
+            view = self._upstream.view(batch)
+            remotes = await self._upstream.call(side, "find", side.plugin.find(view), FIND_SECONDS)
+        except (ProviderError, PluginFault) as error:
+            wish = error.retry_after if isinstance(error, Retryable) else None
+            pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
+            if isinstance(error, PluginFault):
+                pause = PARK_SECONDS
+            await self._upstream.park(batch, trouble(error), pause)
+            return
+        side.account.works()
+        if remotes and side.plugin.marked:
+            await self._adopt(batch, side, remotes)
+        elif remotes:
+            await self._upstream.park(batch, "candidates at the provider: waiting for one to end", LOOK_AGAIN_SECONDS)
+        else:
+            await self._nothing(batch, side)
+
+    async def _adopt(self, batch: BatchRow, side: Side, remotes: list[RemoteBatch]) -> None:
+        """It is there. Of several, the oldest is ours and the others are cancelled and counted."""
+        self._first_empty.pop(batch.id, None)
+        now = self._upstream.clock.now()
+        await self._ledger.batches.submitted(batch, remotes[0], now, now)
+        self._upstream.metrics.reconciliations.of(side.provider.name, "adopted").inc()
+        self._upstream.log(batch).info("batch_adopted", remote_id=remotes[0].remote_id, copies=len(remotes))
+        self._submitted.set()
+        await self._upstream.cancel_copies(batch, side, remotes[1:])
+
+    async def _nothing(self, batch: BatchRow, side: Side) -> None:
+        """A whole listing without it. Only the second one, a quarantine after the first, is believed.
+
+        Times are monotonic and of this process: a clock that is set, or a restart, only makes the quarantine longer.
+        """
+        mono = self._upstream.clock.monotonic()
+        seen_before = batch.id in self._first_empty
+        left = self._first_empty.setdefault(batch.id, mono) + self._retries.quarantine_seconds - mono
+        if self._retries.ambiguous == "fail":
+            await self._fail(batch, side)
+        elif await self._all_gone(batch):
+            reason = "every open batch of the account is missing: check key, project and base_url"
+            await self._upstream.park(batch, reason, PARK_SECONDS)
+        elif self._retries.ambiguous == "resubmit" or (seen_before and left <= 0):
+            await self._send_again(batch, side)
+        else:
+            pause = min(max(left, 0.0), LOOK_AGAIN_SECONDS)
+            retry_at = self._upstream.clock.now() + pause
+            await self._ledger.batches.release(batch, retry_at=retry_at, parked_reason=batch.parked_reason, troubles=0)
+
+    async def _all_gone(self, batch: BatchRow) -> bool:
+        """Whether this batch was once surely there, and so were others of its provider that are all in doubt now too."""
+        if batch.remote_id is None:
+            return False
+        others = [other for other in await self._ledger.batches.open_of(batch.lane.provider) if other.id != batch.id]
+        once_there = [other for other in others if other.remote_id is not None]
+        return bool(once_there) and all(other.state is BatchState.RECONCILING for other in once_there)
+
+    async def _send_again(self, batch: BatchRow, side: Side) -> None:
+        self._first_empty.pop(batch.id, None)
+        self._upstream.metrics.reconciliations.of(side.provider.name, "not_there").inc()
+        self._upstream.log(batch).warning("batch_not_found", submissions=batch.submissions)
+        await self._ledger.batches.reseal(batch, self._upstream.clock.now(), "not found at the provider", 0)
+        self._upstream.sealed.set()
+
+    async def _fail(self, batch: BatchRow, side: Side) -> None:
+        """By the operator's wish (`ambiguous = "fail"`): nobody pays twice, and nobody gets an answer."""
+        self._first_empty.pop(batch.id, None)
+        self._upstream.metrics.reconciliations.of(side.provider.name, "failed").inc()
+        ending = failure(
+            "attempts_exhausted",
+            "It is not known whether the provider has this request, and the gateway is set not to send it again "
+            '(retries.ambiguous = "fail").',
+            provider=batch.lane.provider,
+            batch=batch.id,
+        )
+        refused = dict.fromkeys(range(batch.count), ending)
+        _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), refused)
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))

@@ -1,0 +1,192 @@
+"""Hand sealed batches to their providers, each exactly once.
+
+Takes batches in `sealed`, leaves them in `submitted`; or in `sealed` for later, in `dissolved`, or, when it cannot be known what the
+provider did, in `reconciling`. If the process dies half-way: before the intent is committed the batch is `sealed` and nothing was created;
+after it the batch is in `submitting`, which the reconciler takes for unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from gateway.errors import (
+    Missing,
+    PluginFault,
+    ProviderError,
+    Rejected,
+    Retryable,
+    TokenLimit,
+    Unauthorised,
+)
+from gateway.pipeline.waiters import Waiters
+from gateway.records import BatchState, RemoteBatch, line_id
+from gateway.store.rows import BatchRow
+from gateway.tasks import Tasks, wait_for_event
+from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
+
+#: Batches handed over at the same time.
+AT_ONCE = 4
+TICK_SECONDS = 2.0
+UPLOAD_SECONDS = 3600.0
+#: Core's bound on a create call; what takes longer is unknown and gets reconciled.
+CREATE_SECONDS = 120.0
+FIND_SECONDS = 300.0
+LINES_AT_ONCE = 500
+
+
+class Submitter:
+    """Claims sealed batches and takes each through spool, upload, intent and create."""
+
+    def __init__(self, upstream: Upstream, waiters: Waiters, tasks: Tasks, *, submitted: asyncio.Event, doubted: asyncio.Event) -> None:
+        """Listens to `upstream.sealed`, tells by `submitted` and `doubted`."""
+        self._upstream = upstream
+        self._ledger = upstream.ledger
+        self._waiters = waiters
+        self._tasks = tasks
+        self._submitted = submitted
+        self._doubted = doubted
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Submit for ever."""
+        while True:
+            await self._room.acquire()
+            self._room.release()
+            self._upstream.sealed.clear()
+            if not await self.tick():
+                await wait_for_event(self._upstream.clock, self._upstream.sealed, TICK_SECONDS)
+
+    async def tick(self) -> int:
+        """Begin with every batch that is ready, as far as there is room; returns how many."""
+        begun = 0
+        while not self._room.locked():
+            claimed = await self._ledger.batches.claim([BatchState.SEALED], self._upstream.clock.now(), 1)
+            if not claimed:
+                break
+            await self._room.acquire()
+            self._tasks.spawn(f"submit.{claimed[0].id}", self._one(claimed[0]))
+            begun += 1
+        return begun
+
+    async def _one(self, batch: BatchRow) -> None:
+        try:
+            await self._upstream.guard(batch, self.submit(batch))
+        finally:
+            self._room.release()
+            self._upstream.sealed.set()
+
+    async def submit(self, batch: BatchRow) -> None:
+        """Take one claimed batch as far as it goes now."""
+        side = await self._upstream.side(batch)
+        if side is None:
+            return
+        if not side.account.may_create():
+            await self._later(batch, side.account.reason, side.account.seconds_left())
+            return
+        try:
+            found = await self._sent_before(batch, side)
+            if found is not None:
+                await self._done(batch, side, found, "found")
+                return
+            batch = await self._prepare(batch, side)
+        except (Retryable, Missing, Unauthorised, PluginFault) as error:
+            await self._later(batch, trouble(error), _pause(error, batch))
+            return
+        except ProviderError as error:
+            await self._refused(batch, error)
+            return
+        await self._create(batch, side)
+
+    async def _sent_before(self, batch: BatchRow, side: Side) -> RemoteBatch | None:
+        """After an earlier create that went wrong, one more look whether the provider has the batch after all."""
+        if not batch.submissions or not side.plugin.marked:
+            return None
+        remotes = await self._upstream.call(side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS)
+        return remotes[0] if remotes else None
+
+    async def _prepare(self, batch: BatchRow, side: Side) -> BatchRow:
+        """Spool on disk and, where the API has files, uploaded with its id durable."""
+        if not self._upstream.spool.lines(batch.marker).exists():
+            await asyncio.to_thread(self._write_spool, batch, side)
+        if batch.file_id is not None:
+            return batch
+        file_id = await self._upstream.call(
+            side, "upload", side.plugin.upload(self._upstream.view(batch)), UPLOAD_SECONDS
+        )
+        return batch if file_id is None else await self._ledger.batches.uploaded(batch, file_id)
+
+    def _write_spool(self, batch: BatchRow, side: Side) -> None:
+        self._upstream.spool.write_lines(batch.marker, self._framed(batch, side))
+
+    def _framed(self, batch: BatchRow, side: Side) -> Iterator[bytes]:
+        """The lines of a batch in order, read from the ledger a page at a time."""
+        after = -1
+        with self._ledger.database.reader() as session:
+            while lines := self._ledger.batches.lines(session, batch.id, after, LINES_AT_ONCE):
+                for line in lines:
+                    yield side.plugin.frame(line_id(batch.marker, line.n), line.payload)
+                after = lines[-1].n
+
+    async def _create(self, batch: BatchRow, side: Side) -> None:
+        """Commit the intent, then make the one create call, then write down what came of it."""
+        upstream = self._upstream
+        batch = await self._ledger.batches.intend(batch, upstream.clock.now())
+        try:
+            remote = await upstream.accounts.call(
+                side.provider, "submit", side.plugin.submit(upstream.view(batch)), CREATE_SECONDS
+            )
+        except Retryable as error:
+            upstream.metrics.submissions.of(side.provider.name, "retryable").inc()
+            pause = side.account.create_failed(error.reason, error.retry_after)
+            await self._reseal(batch, trouble(error), pause)
+        except Unauthorised as error:
+            upstream.metrics.submissions.of(side.provider.name, "unauthorised").inc()
+            await self._reseal(batch, trouble(error), side.account.seconds_left())
+        except (Rejected, TokenLimit) as error:
+            upstream.metrics.submissions.of(side.provider.name, "refused").inc()
+            side.account.works()
+            await self._refused(batch, error)
+        except (ProviderError, PluginFault, TimeoutError) as error:
+            upstream.metrics.submissions.of(side.provider.name, "ambiguous").inc()
+            side.account.create_failed(trouble(error))
+            await self._doubt(batch, trouble(error))
+        else:
+            await self._done(batch, side, remote, "created")
+
+    async def _done(self, batch: BatchRow, side: Side, remote: RemoteBatch, how: str) -> None:
+        upstream = self._upstream
+        side.account.works()
+        upstream.metrics.submissions.of(side.provider.name, how).inc()
+        now = upstream.clock.now()
+        if batch.state is BatchState.SEALED:
+            batch = await self._ledger.batches.intend(batch, now)
+        batch = await self._ledger.batches.submitted(batch, remote, now, now)
+        upstream.log(batch).info("batch_submitted", remote_id=remote.remote_id, requests=batch.count, how=how)
+        self._submitted.set()
+
+    async def _later(self, batch: BatchRow, reason: str, seconds: float) -> None:
+        """Nothing was created: the batch stays sealed."""
+        await self._upstream.park(batch, reason, seconds)
+
+    async def _reseal(self, batch: BatchRow, reason: str, seconds: float) -> None:
+        self._upstream.log(batch).warning("batch_not_created", reason=reason, seconds=round(seconds, 1))
+        retry_at = self._upstream.clock.now() + seconds
+        await self._ledger.batches.reseal(batch, retry_at, reason, batch.troubles + 1)
+
+    async def _doubt(self, batch: BatchRow, reason: str) -> None:
+        self._upstream.log(batch).warning("batch_doubted", reason=reason)
+        await self._ledger.batches.doubt(batch, reason, self._upstream.clock.now())
+        self._doubted.set()
+
+    async def _refused(self, batch: BatchRow, error: ProviderError) -> None:
+        settled = await self._upstream.dissolve(batch, error)
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+
+
+def _pause(error: Exception, batch: BatchRow) -> float:
+    """How long a batch that could not be prepared waits."""
+    if isinstance(error, PluginFault):
+        return PARK_SECONDS
+    wish = error.retry_after if isinstance(error, Retryable) else None
+    return max(wish or 0.0, backoff(batch.troubles, 5.0, 300.0))

@@ -1,0 +1,197 @@
+"""Callers that wait for an answer, and the mark each leaves when it goes.
+
+Takes requests in any state and leaves them as they are; if the process dies half-way, its callers' connections break, the holds of
+its boot end with it, and the callers' retries find their requests by name or fingerprint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from gateway.clock import Clock
+from gateway.errors import BatchwayError
+from gateway.store.ledger import Ledger
+from gateway.store.rows import Departure, Ending, Slot
+
+#: Pause between two looks at the ledger for endings that no event told of.
+SWEEP_SECONDS = 1.0
+#: At most this many ids are read again in one look; more waiters take turns.
+SWEEP_AT_MOST = 2_000
+#: Marks are committed together, at the latest after this long.
+FOLD_SECONDS = 0.05
+
+
+class Stopping(BatchwayError):
+    """The process is shutting down: callers are sent away, their requests stay."""
+
+
+class Waiters:
+    """From a request's seq to the callers of this process that wait for it."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        """Nobody waits yet."""
+        self._ledger = ledger
+        self._clock = clock
+        self._futures: dict[int, list[asyncio.Future[Ending]]] = {}
+        self._departures: list[Departure] = []
+        self._booked: Counter[int] = Counter()
+        self._released: set[int] = set()
+        self._resume = 0
+        self._count = 0
+        self._stopping = False
+        self.departed = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many callers wait."""
+        return self._count
+
+    def counts(self, seqs: Iterable[int]) -> dict[int, int]:
+        """How many callers of this process wait for each of `seqs`."""
+        return {seq: len(self._futures[seq]) for seq in seqs if seq in self._futures}
+
+    def attach(self, seq: int) -> asyncio.Future[Ending]:
+        """Register a caller for request `seq`; whoever attaches must `leave`."""
+        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        if self._stopping:
+            _send_away(future)
+        self._futures.setdefault(seq, []).append(future)
+        self._count += 1
+        return future
+
+    async def look(self, seq: int, future: asyncio.Future[Ending]) -> Ending | None:
+        """The ending of request `seq` if it has one already.
+
+        To be called once after attaching: an ending committed in between would be told to nobody.
+        """
+        return None if future.done() else await self._ledger.requests.ending(seq)
+
+    def leave(self, seq: int, future: asyncio.Future[Ending], departure: Departure) -> None:
+        """The caller behind `future` is gone; `departure` is its mark, `last` filled in here."""
+        future.cancel()
+        others = self._futures.get(seq, [])
+        if future in others:
+            others.remove(future)
+            self._count -= 1
+        if not others:
+            self._futures.pop(seq, None)
+        self.mark(replace(departure, last=not others))
+
+    def mark(self, departure: Departure) -> None:
+        """Keep a mark until it is committed, and let choices see it at once."""
+        self._departures.append(departure)
+        if departure.delivered:
+            self.book(departure.seq)
+        if departure.last:
+            self._released.add(departure.seq)
+        self.departed.set()
+
+    def stop(self) -> None:
+        """Send every caller away, those that come from now on too."""
+        self._stopping = True
+        for futures in self._futures.values():
+            for future in futures:
+                _send_away(future)
+
+    def book(self, seq: int) -> None:
+        """An answer from store is about to be written: the next caller must get another sample. Undone by `unbook`."""
+        self._booked[seq] += 1
+
+    def unbook(self, seq: int) -> None:
+        """It has been written (and marked so), or given up."""
+        self._booked[seq] -= 1
+        if self._booked[seq] <= 0:
+            del self._booked[seq]
+
+    def wake(self, endings: Mapping[int, Ending]) -> None:
+        """Give their callers the endings, which are durable."""
+        for seq, ending in endings.items():
+            for future in self._futures.get(seq, ()):
+                if not future.done():
+                    future.set_result(ending)
+
+    def overlay(self, slots: Sequence[Slot]) -> list[Slot]:
+        """`slots` as they are once this process's uncommitted marks are folded in."""
+        if not (self._booked or self._released or self._futures):
+            return list(slots)
+        return [self._overlaid(slot) for slot in slots]
+
+    def _overlaid(self, slot: Slot) -> Slot:
+        booked = self._booked.get(slot.seq, 0)
+        waiters = len(self._futures.get(slot.seq, ()))
+        released = slot.held and not waiters and slot.seq in self._released
+        if not (booked or waiters or released):
+            return slot
+        return replace(
+            slot,
+            deliveries=slot.deliveries + booked,
+            waiters=waiters,
+            held=slot.held and not released,
+            last_delivered_at=self._clock.now() if booked else slot.last_delivered_at,
+        )
+
+    @property
+    def unfolded(self) -> int:
+        """How many requests have marks that are not in the ledger yet: a read of slots must reach that much further."""
+        return len(self._booked)
+
+    def take_departures(self) -> list[Departure]:
+        """The marks so far, for a write that carries them; give them back through `folded` or `put_back`."""
+        taken, self._departures = self._departures, []
+        return taken
+
+    def folded(self, departures: Sequence[Departure]) -> None:
+        """These marks are in the ledger now."""
+        for departure in departures:
+            if departure.delivered:
+                self.unbook(departure.seq)
+            if departure.last:
+                self._released.discard(departure.seq)
+
+    def put_back(self, departures: Sequence[Departure]) -> None:
+        """The write that carried these marks failed: they go with the next one."""
+        self._departures[:0] = departures
+
+    async def fold(self) -> None:
+        """Commit the marks so far."""
+        departures = self.take_departures()
+        if not departures:
+            return
+        try:
+            await self._ledger.requests.depart(departures)
+        except BaseException:
+            self.put_back(departures)
+            raise
+        self.folded(departures)
+
+    async def sweep(self) -> None:
+        """Wake whoever's request ended without an event: another replica's work, or a lost wake-up."""
+        seqs = sorted(self._futures)
+        if not seqs:
+            return
+        later = [seq for seq in seqs if seq > self._resume]
+        turn = (later + seqs)[: min(SWEEP_AT_MOST, len(seqs))]
+        self._resume = turn[-1]
+        self.wake(await self._ledger.requests.endings(turn))
+
+    async def run_folds(self) -> None:
+        """Commit marks for ever, together, soon after they are made."""
+        while True:
+            await self.departed.wait()
+            await self._clock.sleep(FOLD_SECONDS)
+            self.departed.clear()
+            await self.fold()
+
+    async def run_sweeps(self) -> None:
+        """Sweep for ever."""
+        while True:
+            await self._clock.sleep(SWEEP_SECONDS)
+            await self.sweep()
+
+
+def _send_away(future: asyncio.Future[Ending]) -> None:
+    if not future.done():
+        future.set_exception(Stopping())
+        future.exception()

@@ -1,0 +1,206 @@
+"""A batch and its provider: who it belongs to, how its plugin sees it, calls under guard, and what a refusal does.
+
+Floor 3. What the pipeline's modules have in common when they talk to a provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from gateway.accounts import Account, Accounts
+from gateway.clock import Clock, as_datetime
+from gateway.endings import Pricing, dissolution
+from gateway.errors import LedgerError, PluginFault, ProviderError, Retryable, StaleEpoch, TokenLimit
+from gateway.metrics import Metrics
+from gateway.prices import Prices
+from gateway.provider import Provider
+from gateway.records import Batch, RemoteBatch, RemoteState, new_marker
+from gateway.routing import ConfiguredProvider, Router
+from gateway.spool import Spool
+from gateway.store.ledger import Ledger
+from gateway.store.rows import BatchRow, Settled
+
+#: A batch whose provider is gone, or whose plugin misbehaves, is looked at again after this long.
+PARK_SECONDS = 300.0
+#: A lane refused for its tokens waits this long for one of its batches to end, doubling up to the second.
+TOKEN_PAUSE_SECONDS = 60.0
+LONGEST_TOKEN_PAUSE_SECONDS = 3600.0
+
+#: Bound on one call that asks a provider to stop a batch.
+CANCEL_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """The provider of one batch, usable now."""
+
+    provider: ConfiguredProvider
+    plugin: Provider
+    account: Account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """What every step needs to talk to the providers."""
+
+    ledger: Ledger
+    router: Router
+    accounts: Accounts
+    spool: Spool
+    prices: Prices
+    metrics: Metrics
+    clock: Clock
+    #: Set when requests went back to a lane.
+    arrived: asyncio.Event
+    #: Set when batches were sealed.
+    sealed: asyncio.Event
+
+    async def side(self, batch: BatchRow) -> Side | None:
+        """The provider a batch was made for; parks the batch and returns None when it cannot be used now.
+
+        A batch stays with the provider, base URL and account it was made for: under other ones it is not to be found, and
+        sending it there would pay twice.
+        """
+        provider = self.router.providers.get(batch.lane.provider)
+        reason = None
+        if provider is None:
+            reason = f"provider {batch.lane.provider!r} is not configured"
+        elif provider.disabled_reason is not None or provider.instance is None:
+            reason = provider.disabled_reason or "its plugin is gone"
+        elif (provider.base_url, provider.account) != (batch.base_url, batch.account):
+            reason = "the provider's base_url or account is not the one this batch was made for"
+        if provider is None or provider.instance is None or reason is not None:
+            await self.park(batch, reason or "", PARK_SECONDS)
+            return None
+        account = self.accounts.of(provider)
+        if not account.may_call():
+            await self.park(batch, account.reason, account.seconds_left())
+            return None
+        return Side(provider=provider, plugin=provider.instance, account=account)
+
+    async def park(self, batch: BatchRow, reason: str, seconds: float) -> None:
+        """Leave a batch where it stands, with the reason, until `seconds` have passed."""
+        self.log(batch).warning("batch_parked", reason=reason, seconds=round(seconds, 1))
+        await self.ledger.batches.release(
+            batch, retry_at=self.clock.now() + seconds, parked_reason=reason, troubles=batch.troubles + 1
+        )
+
+    async def guard(self, batch: BatchRow, work: Coroutine[object, object, None]) -> None:
+        """One step of one batch: whatever escapes from it is logged, and the batch is left for a later try."""
+        try:
+            await work
+        except StaleEpoch:
+            self.log(batch).warning("batch_taken_over")
+        except Exception as error:
+            self.log(batch).exception("batch_step_failed")
+            with suppress(LedgerError):
+                await self.park(batch, trouble(error), PARK_SECONDS)
+
+    async def call(
+        self, side: Side, verb: str, work: Coroutine[object, object, T], at_most_seconds: float
+    ) -> T:
+        """A plugin's coroutine under guard; time-outs are `Retryable` (use `accounts.call` where they are not)."""
+        try:
+            return await self.accounts.call(side.provider, verb, work, at_most_seconds)
+        except TimeoutError as error:
+            raise Retryable(f"{verb} took longer than {at_most_seconds:.0f} s") from error
+
+    async def dissolve(self, batch: BatchRow, refusal: ProviderError) -> list[Settled]:
+        """Take a batch apart that its provider refused as a whole; nothing of it was run or paid."""
+        plan = dissolution(batch, refusal)
+        now = self.clock.now()
+        if plan.shrink:
+            await self._shrink(batch, refusal, now)
+        parts, settled = await self.ledger.batches.dissolve(batch, now, plan.refused, [new_marker() for _ in range(plan.parts)])
+        self.metrics.batches_dissolved.of(batch.lane.provider, type(refusal).__name__).inc()
+        self.log(batch).warning(
+            "batch_dissolved",
+            reason=refusal.reason,
+            cause=type(refusal).__name__,
+            refused_requests=len(plan.refused),
+            parts=len(parts),
+        )
+        (self.sealed if parts else self.arrived).set()
+        return settled
+
+    async def _shrink(self, batch: BatchRow, refusal: ProviderError, now: float) -> None:
+        """Halve what the lane's batches may hold, and wait until one of them ends or a growing pause is over."""
+        wish = refusal.retry_after if isinstance(refusal, TokenLimit) else None
+        await self.ledger.lanes.shrink(
+            batch.lane_id,
+            target_tokens=max(1, batch.tokens // 2),
+            reason="token limit: " + refusal.reason,
+            now=now,
+            first_pause=max(TOKEN_PAUSE_SECONDS, wish or 0.0),
+            longest_pause=LONGEST_TOKEN_PAUSE_SECONDS,
+        )
+
+    async def cancel_copies(self, batch: BatchRow, side: Side, copies: list[RemoteBatch]) -> None:
+        """Stop remote batches that repeat one of ours; each is counted, whatever it still costs."""
+        for copy in copies:
+            self.metrics.duplicate_batches.of(side.provider.name).inc()
+            self.log(batch).error("duplicate_batch", remote_id=copy.remote_id)
+            if copy.state is not RemoteState.RUNNING:
+                continue
+            try:
+                await self.call(side, "cancel", side.plugin.cancel(copy), CANCEL_SECONDS)
+            except (ProviderError, PluginFault) as error:
+                self.log(batch).warning("cancel_failed", remote_id=copy.remote_id, reason=trouble(error))
+
+    def pricing(self, batch: BatchRow, side: Side) -> Pricing:
+        """What the lines of a batch cost; asked once for a batch."""
+        table, address, model = side.provider.table, side.provider.price_address, batch.lane.model
+        return Pricing(
+            batch=self.prices.price(table, model, batch=True, address=address),
+            full=self.prices.price(table, model, batch=False, address=address),
+        )
+
+    def view(self, batch: BatchRow) -> Batch:
+        """The batch as its plugin sees it."""
+        return Batch(
+            marker=batch.marker,
+            endpoint=batch.lane.endpoint,
+            model=batch.lane.model,
+            count=batch.count,
+            size=batch.size,
+            spool=self.spool.lines(batch.marker),
+            file_id=batch.file_id,
+            first_sent=None if batch.first_sent_at is None else as_datetime(batch.first_sent_at),
+        )
+
+    def log(self, batch: BatchRow) -> structlog.typing.FilteringBoundLogger:
+        """A logger that says which batch it is about."""
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+        return logger.bind(batch_id=batch.id, provider=batch.lane.provider, model=batch.lane.model)
+
+
+def remote_of(batch: BatchRow) -> RemoteBatch:
+    """The provider's object as it was last seen; for batches that have one."""
+    return RemoteBatch(
+        remote_id=batch.remote_id or "",
+        state=batch.remote_state or RemoteState.RUNNING,
+        created=None if batch.remote_created_at is None else as_datetime(batch.remote_created_at),
+        total=batch.total,
+        done=batch.done,
+        where=batch.where,
+    )
+
+
+def backoff(troubles: int, first: float, longest: float) -> float:
+    """A pause that doubles with each trouble in a row."""
+    return min(longest, first * 2.0 ** min(troubles, 20))
+
+
+def trouble(error: Exception) -> str:
+    """What went wrong in a call, for a log or a parked batch."""
+    if isinstance(error, PluginFault):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
