@@ -117,12 +117,19 @@ class ModelEntry:
     id: str
     provider: str
 
+    def as_openai(self) -> dict[str, object]:
+        """OpenAI's model object. When a model came into being is not known here."""
+        return {"id": self.id, "object": "model", "created": 0, "owned_by": self.provider}
+
 
 class Router:
     """Finds the provider of a model. Made by `build_router`."""
 
-    def __init__(self, providers: Mapping[str, ConfiguredProvider], routes: Iterable[Route]) -> None:
+    def __init__(
+        self, providers: Mapping[str, ConfiguredProvider], routes: Iterable[Route], prices: Prices | None
+    ) -> None:
         self.providers = providers
+        self._prices = prices
         self._routes = [(re.compile(fnmatch.translate(route.model)), route) for route in routes]
         self._found: dict[str, Routed] = {}
 
@@ -148,16 +155,14 @@ class Router:
             )
         return routed
 
-    def models(self, prices: Prices, seen: Iterable[str] = ()) -> list[ModelEntry]:
+    def models(self, seen: Iterable[str] = ()) -> list[ModelEntry]:
         """Concrete names that lead to a provider in use, for people to choose from, in order of name.
 
-        They come from routes and price tables without wildcards, from `seen`, and from the price list of batches. That list
-        is loaded at the first call, 0.2 s: call from a thread.
+        They come from routes and price tables without wildcards, from `seen`, and from the price list of batches.
         """
         names = {route.model for _, route in self._routes} | set(seen)
         for provider in self._enabled():
-            known = {*provider.table.prices, *prices.models(provider.table, address=provider.price_address)}
-            names |= {self._name_of(model, provider) for model in known}
+            names |= {self._name_of(model, provider) for model in self._priced(provider)}
         entries: list[ModelEntry] = []
         for name in sorted(names):
             routed = None if _WILDCARDS.search(name) else self._find(name)
@@ -166,7 +171,12 @@ class Router:
         return entries
 
     def warm(self) -> list[str]:
-        """Make every instance now, for instance in a thread at start; one line for each that could not be made."""
+        """Make every instance and load the price list, in a thread at start: it takes a second or so.
+
+        Returns one line for each provider that could not be made.
+        """
+        for provider in self._enabled():
+            self._priced(provider)
         return [
             f"providers.{provider.name}: {provider.disabled_reason}"
             for provider in self._enabled()
@@ -177,6 +187,10 @@ class Router:
         """Close every instance that was made."""
         for provider in self.providers.values():
             await provider.aclose()
+
+    def _priced(self, provider: ConfiguredProvider) -> set[str]:
+        listed = [] if self._prices is None else self._prices.models(provider.table, address=provider.price_address)
+        return {*provider.table.prices, *listed}
 
     def _enabled(self) -> list[ConfiguredProvider]:
         return [provider for provider in self.providers.values() if provider.disabled_reason is None]
@@ -219,12 +233,13 @@ def build_router(
     clock: Clock,
     directory: Path,
     simulators: Mapping[str, str] = MappingProxyType({}),
+    prices: Prices | None = None,
 ) -> Router:
     """The configured providers behind their routes. No instance is made, no SDK loaded.
 
     `kinds` is `Plugins.classes()`; `directory` is where providers keep their files, one folder each; `simulators` has
-    the base URL of the running simulator of each sandboxed provider. Raises `ConfigurationError` with all settings that
-    the kinds do not accept.
+    the base URL of the running simulator of each sandboxed provider; `prices` knows the names of models. Raises
+    `ConfigurationError` with all settings that the kinds do not accept.
     """
     mistakes: list[str] = []
     providers: dict[str, ConfiguredProvider] = {}
@@ -242,7 +257,7 @@ def build_router(
         )
     if mistakes:
         raise ConfigurationError(mistakes)
-    return Router(MappingProxyType(providers), configuration.routes)
+    return Router(MappingProxyType(providers), configuration.routes, prices)
 
 
 def _merged(limits: Limits, table: ProviderTable) -> Limits:
