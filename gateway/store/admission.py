@@ -1,0 +1,273 @@
+"""Admission, within one transaction: recognise each arrival by name or by fingerprint, or record it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.errors import LedgerError
+from gateway.records import RequestState
+from gateway.store.choose import DETACHED_SECONDS, SLOT_LIMIT, Absent, Choice, New, Serve, Take, choose, name_matches
+from gateway.store.database import Row, Session
+from gateway.store.endings import put_result, read_ending
+from gateway.store.lanes import lane_id
+from gateway.store.naming import new_token, own_id
+from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Slot
+from gateway.store.slots import load_slots, slot_extent
+from gateway.store.totals import LaneTotals
+
+#: Another replica may take a slot between the look and the update; then look again, so often.
+TAKES = 5
+
+
+class Admitter:
+    """One group of arrivals; `run` may be called again if the transaction had to be undone."""
+
+    def __init__(self, arrivals: Sequence[Arrival], departures: Sequence[Departure], *, boot: int, now: float) -> None:
+        """Secrets are drawn here, so that `run` depends on the database alone."""
+        self._arrivals = [(arrival, new_token()) for arrival in arrivals]
+        self._departures = departures
+        self._boot = boot
+        self._now = now
+        self._reset()
+
+    def _reset(self) -> None:
+        self._next_seq = 0
+        self._lanes: dict[LaneKey, int] = {}
+        self._served: dict[int, int] = {}
+        self._totals = LaneTotals()
+
+    def run(self, session: Session) -> list[Admission]:
+        """Fold departures, then admit each arrival in order."""
+        self._reset()
+        depart(session, self._departures, boot=self._boot)
+        row = session.row("next_seq", {})
+        self._next_seq = int(row[0]) if row else 1
+        admissions = [self._admit(session, arrival, token) for arrival, token in self._arrivals]
+        self._totals.apply(session, arrived_at=self._now)
+        return admissions
+
+    def _admit(self, session: Session, arrival: Arrival, token: str) -> Admission:
+        if arrival.custom_id is not None:
+            return self._admit_named(session, arrival, token, arrival.custom_id)
+        if arrival.ask.detached:
+            return self._admit_detached(session, arrival, token)
+        return self._admit_slot(session, arrival, token)
+
+    def _admit_named(self, session: Session, arrival: Arrival, token: str, name: str) -> Admission:
+        row = session.row("named_request", {"name": name, "job": arrival.job, "client": arrival.client})
+        if row is not None:
+            holder = _named_slot(row)
+            if row[10] != arrival.body_hash:
+                return Admission(seq=holder.seq, custom_id=name, fresh=False, conflict=True)
+            if name_matches(holder, arrival.ask, self._now):
+                return self._attach_named(session, arrival, holder, name)
+        if arrival.ask.only_if_cached:
+            return Admission(seq=0, custom_id=name, fresh=False, absent=True)
+        if row is not None:
+            session.run("lose_name", {"seq": row[0]})
+        seq = self._insert(session, arrival, token, held=not arrival.ask.detached)
+        return Admission(seq=seq, custom_id=name, fresh=True)
+
+    def _attach_named(self, session: Session, arrival: Arrival, holder: Slot, name: str) -> Admission:
+        if holder.state.ended:
+            return Admission(seq=holder.seq, custom_id=name, fresh=False, ending=_ending(session, holder.seq))
+        if arrival.ask.only_if_cached:
+            return Admission(seq=holder.seq, custom_id=name, fresh=False, absent=True)
+        if not arrival.ask.detached:
+            session.run("hold_request", {"seq": holder.seq, "boot": self._boot})
+        return Admission(seq=holder.seq, custom_id=name, fresh=False)
+
+    def _admit_detached(self, session: Session, arrival: Arrival, token: str) -> Admission:
+        if arrival.ask.retry:
+            since = self._now - DETACHED_SECONDS
+            row = session.row("detached_request", {"fingerprint": arrival.fingerprint, "since": since})
+            if row is not None:
+                seq, known = row
+                return Admission(seq=seq, custom_id=own_id(seq, known), fresh=False, ending=read_ending(session, seq))
+        seq = self._insert(session, arrival, token, held=False)
+        return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True)
+
+    def _admit_slot(self, session: Session, arrival: Arrival, token: str) -> Admission:
+        extent = slot_extent(session, arrival.fingerprint)
+        if extent == 0 and arrival.samples:
+            self._restore(session, arrival)
+            extent = max(sample.ordinal for sample in arrival.samples)
+        choice = self._choose(session, arrival) if extent else choose((), arrival.ask, self._now)
+        if isinstance(choice, Absent):
+            return Admission(seq=0, custom_id="", fresh=False, absent=True)
+        if isinstance(choice, New):
+            return self._make_slot(session, arrival, token, extent + 1)
+        slot = choice.slot
+        self._give(session, arrival, slot.ordinal)
+        ending = None
+        if isinstance(choice, Serve):
+            ending = _ending(session, slot.seq)
+            self._served[slot.seq] = self._served.get(slot.seq, 0) + 1
+        return Admission(
+            seq=slot.seq, custom_id=slot.custom_id, fresh=False, ending=ending, sample=slot.ordinal, of=extent
+        )
+
+    def _choose(self, session: Session, arrival: Arrival) -> Choice:
+        for _ in range(TAKES):
+            slots = load_slots(
+                session,
+                arrival.fingerprint,
+                arrival.client,
+                arrival.ask.run,
+                boot=self._boot,
+                now=self._now,
+                limit=SLOT_LIMIT,
+            )
+            choice = choose([self._as_seen(slot, arrival) for slot in slots], arrival.ask, self._now)
+            if isinstance(choice, Serve | New | Absent):
+                return choice
+            query = "take_slot" if isinstance(choice, Take) else "hold_request"
+            if session.run(query, {"seq": choice.slot.seq, "boot": self._boot, "now": self._now}):
+                return choice
+        raise LedgerError("the slots of a request changed hands too often while it looked at them: try again")
+
+    def _as_seen(self, slot: Slot, arrival: Arrival) -> Slot:
+        waiters = arrival.waiters.get(slot.seq, 0)
+        booked = arrival.booked.get(slot.seq, 0) + self._served.get(slot.seq, 0)
+        if not (waiters or booked):
+            return slot
+        return replace(slot, waiters=waiters, deliveries=slot.deliveries + booked)
+
+    def _make_slot(self, session: Session, arrival: Arrival, token: str, ordinal: int) -> Admission:
+        seq = self._insert(session, arrival, token, held=True, ordinal=ordinal)
+        self._give(session, arrival, ordinal)
+        return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True, sample=ordinal, of=ordinal)
+
+    def _give(self, session: Session, arrival: Arrival, ordinal: int) -> None:
+        if arrival.ask.run is None:
+            return
+        session.run(
+            "give",
+            {
+                "client": arrival.client,
+                "run": arrival.ask.run,
+                "fingerprint": arrival.fingerprint,
+                "ordinal": ordinal,
+                "boot": self._boot,
+                "now": self._now,
+            },
+        )
+
+    def _insert(self, session: Session, arrival: Arrival, token: str, *, held: bool, ordinal: int | None = None) -> int:
+        seq = self._take_seq()
+        lane = self._lane(session, arrival.lane)
+        session.run(
+            "insert_request",
+            {
+                "seq": seq,
+                "token": token,
+                "client": arrival.client,
+                "job": arrival.job,
+                "name": arrival.custom_id,
+                "named": int(arrival.custom_id is not None),
+                "detached": int(arrival.ask.detached),
+                "lane": lane,
+                "now": self._now,
+                "size": arrival.size,
+                "tokens": arrival.tokens,
+                "ordinal": ordinal,
+                "held_by": self._boot if held else None,
+                "no_cache": int(arrival.ask.no_cache),
+                "no_store": int(arrival.ask.no_store),
+                "fingerprint": arrival.fingerprint,
+                "body_hash": None if arrival.custom_id is None else arrival.body_hash,
+            },
+        )
+        session.run("insert_payload", {"seq": seq, "body": arrival.payload, "metadata": arrival.metadata})
+        self._totals.add(lane, size=arrival.size, tokens=arrival.tokens, fresh=1)
+        return seq
+
+    def _restore(self, session: Session, arrival: Arrival) -> None:
+        # The cache remembers answers that the ledger has forgotten: they are slots again.
+        lane = self._lane(session, arrival.lane)
+        for sample in arrival.samples:
+            seq = self._take_seq()
+            session.run(
+                "insert_stored",
+                {
+                    "seq": seq,
+                    "token": new_token(),
+                    "client": arrival.client,
+                    "job": arrival.job,
+                    "lane": lane,
+                    "ended_at": sample.ended_at,
+                    "size": arrival.size,
+                    "tokens": arrival.tokens,
+                    "ordinal": sample.ordinal,
+                    "fingerprint": arrival.fingerprint,
+                },
+            )
+            answer = Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=sample.body)
+            put_result(session, [(seq, answer)])
+
+    def _take_seq(self) -> int:
+        seq = self._next_seq
+        self._next_seq += 1
+        return seq
+
+    def _lane(self, session: Session, lane: LaneKey) -> int:
+        known = self._lanes.get(lane)
+        if known is None:
+            known = self._lanes[lane] = lane_id(session, lane)
+        return known
+
+
+def depart(session: Session, departures: Sequence[Departure], *, boot: int) -> None:
+    """Fold what callers did who have gone."""
+    session.run_many(
+        "depart",
+        (
+            {
+                "seq": departure.seq,
+                "at": departure.at,
+                "delivered": int(departure.delivered),
+                "last": int(departure.last),
+                "owed_until": departure.owed_until,
+                "boot": boot,
+            }
+            for departure in departures
+        ),
+    )
+    in_runs = [departure for departure in departures if departure.run is not None]
+    session.run_many(
+        "depart_run",
+        (
+            {
+                "client": departure.client,
+                "run": departure.run,
+                "seq": departure.seq,
+                "delivered": int(departure.delivered),
+                "boot": boot,
+            }
+            for departure in in_runs
+        ),
+    )
+
+
+def _ending(session: Session, seq: int) -> Ending:
+    ending = read_ending(session, seq)
+    if ending is None:
+        raise LedgerError(f"request {seq} has ended, but its result is missing: the ledger is damaged")
+    return ending
+
+
+def _named_slot(row: Row) -> Slot:
+    return Slot(
+        seq=row[0],
+        ordinal=0,
+        state=RequestState(row[2]),
+        held=False,
+        deliveries=row[3],
+        first_delivered_at=row[4],
+        last_delivered_at=row[5],
+        ended_at=row[6],
+        permanent=bool(row[7]),
+        owed_until=row[8],
+        no_store=bool(row[9]),
+    )

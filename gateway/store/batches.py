@@ -1,0 +1,254 @@
+"""Room of batches: sealed, claimed, moved on, settled. Whoever works on one claims it first; every write is fenced.
+
+A write whose claim is no longer the latest, or that does not fit the state, changes nothing and raises `StaleEpoch`.
+Each gives the claim back with the same commit unless it says that it keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from gateway.clock import Clock
+from gateway.errors import StaleEpoch
+from gateway.records import BatchState, RemoteBatch
+from gateway.store.batch_rows import Members, read_batch, read_batches, read_lines
+from gateway.store.boots import Boots
+from gateway.store.database import Database, Params, Session, Value
+from gateway.store.lanes import TOKEN_LIMIT
+from gateway.store.rows import BatchRow, Cut, Ending, Line, Settled, Settlement
+from gateway.store.sealing import dissolve, seal
+from gateway.store.settling import learn, refuse_unsettled, settle
+
+#: A settlement takes at most so many lines: whoever waits for a commit waits for one of them at most.
+SETTLE_AT_MOST = 500
+
+
+class Batches:
+    """Every write is durable when its call returns."""
+
+    def __init__(self, database: Database, clock: Clock, boots: Boots) -> None:
+        """`boots` says who claims."""
+        self._database = database
+        self._clock = clock
+        self._boots = boots
+
+    async def seal(  # noqa: PLR0917 - the pipeline reads best in this order
+        self, lane_id: int, cut: Cut, marker: str, account: str, base_url: str, now: float
+    ) -> BatchRow | None:
+        """The lane's oldest requests within `cut`, at least one, become a batch, to be claimed; None: there are none."""
+        return await self._database.write(
+            lambda session: seal(
+                session, lane=lane_id, cut=cut, marker=marker, account=account, base_url=base_url, now=now
+            ),
+            bulk=True,
+        )
+
+    async def claim(self, states: Sequence[BatchState], now: float, limit: int) -> list[BatchRow]:
+        """Take batches in these states whose `retry_at` has come and that no living boot works on, this one included."""
+        params: Params = {"states": _words(states), "now": now, "limit": limit, "boot": self._boots.id}
+
+        def op(session: Session) -> list[BatchRow]:
+            found = session.rows("claimable", params)
+            claims = (self._claim(session, batch_id, now) for (batch_id,) in found)
+            return [batch for batch in claims if batch is not None]
+
+        if not await self._database.read(lambda session: session.rows("claimable", params)):
+            return []
+        return await self._database.write(op)
+
+    async def claim_one(self, batch_id: int) -> BatchRow | None:
+        """Take this batch whatever its state, for an operator; None: somebody alive works on it, or there is none."""
+        now = self._clock.now()
+        return await self._database.write(lambda session: self._claim(session, batch_id, now))
+
+    def _claim(self, session: Session, batch_id: int, now: float) -> BatchRow | None:
+        claimed = session.run("claim", {"id": batch_id, "boot": self._boots.id, "now": now})
+        return read_batch(session, batch_id) if claimed else None
+
+    async def release(
+        self, batch: BatchRow, *, retry_at: float, parked_reason: str | None = None, troubles: int = 0
+    ) -> BatchRow:
+        """Give the claim back, the state unchanged; `parked_reason` None: it is not parked."""
+        params = {"retry_at": retry_at, "parked_reason": parked_reason, "troubles": troubles}
+        return await self._move(batch, "release", params)
+
+    async def uploaded(self, batch: BatchRow, file_id: str | None) -> BatchRow:
+        """The provider has the spool under this name. Keeps the claim."""
+        return await self._move(batch, "uploaded", {"file_id": file_id})
+
+    async def intend(self, batch: BatchRow, now: float) -> BatchRow:
+        """A create call is about to be sent: sealed -> submitting. Keeps the claim."""
+        return await self._move(batch, "intend", {"now": now})
+
+    async def submitted(self, batch: BatchRow, remote: RemoteBatch, now: float, retry_at: float) -> BatchRow:
+        """The provider has it, and this is its name there: submitting | reconciling -> submitted."""
+        params = {**_remote(remote), "remote_id": remote.remote_id, "now": now, "retry_at": retry_at}
+        return await self._move(batch, "submitted", params)
+
+    async def reseal(self, batch: BatchRow, retry_at: float, reason: str | None = None, troubles: int = 0) -> BatchRow:
+        """The provider certainly has not got it: submitting | reconciling -> sealed."""
+        return await self._move(batch, "reseal", {"retry_at": retry_at, "reason": reason, "troubles": troubles})
+
+    async def doubt(self, batch: BatchRow, reason: str | None, retry_at: float) -> BatchRow:
+        """Nobody knows whether the provider has it: submitting | submitted -> reconciling."""
+        return await self._move(batch, "doubt", {"reason": reason, "retry_at": retry_at})
+
+    async def polled(self, batch: BatchRow, remote: RemoteBatch, retry_at: float, troubles: int = 0) -> BatchRow:
+        """What the provider said of a batch that is not over."""
+        return await self._move(batch, "polled", {**_remote(remote), "retry_at": retry_at, "troubles": troubles})
+
+    async def ended(self, batch: BatchRow, remote: RemoteBatch, now: float) -> BatchRow:
+        """The provider is done with it: submitted -> ended. A lane that waits for room may go on."""
+
+        def also(session: Session) -> None:
+            session.run("lane_relieved", {"lane": batch.lane_id, "reason": TOKEN_LIMIT})
+
+        return await self._move(batch, "ended", {**_remote(remote), "now": now}, also)
+
+    async def fetching(self, batch: BatchRow) -> BatchRow:
+        """A download of the results begins. Keeps the claim."""
+        return await self._move(batch, "fetching", {})
+
+    async def fetched(self, batch: BatchRow) -> BatchRow:
+        """The results are whole on disk. Keeps the claim."""
+        return await self._move(batch, "fetched", {})
+
+    async def settle(self, batch: BatchRow, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+        """Book lines and end their requests or send them back; those that ended. Keeps the claim.
+
+        At most `SETTLE_AT_MOST` at once. Settling a line again changes nothing. A line whose request is not in the batch
+        any more is booked as wasted. A request that would go back although its cancel is wished ends cancelled.
+        """
+        if len(settlements) > SETTLE_AT_MOST:
+            raise ValueError(f"{len(settlements)} lines are too many for one commit: settle {SETTLE_AT_MOST} at most")
+        return await self._database.write(lambda session: settle(session, batch, settlements, now), bulk=True)
+
+    async def collected(self, batch: BatchRow, now: float) -> BatchRow:
+        """Every line is settled (else `LedgerError`): ended -> collected. The lane learns from it; its target grows."""
+
+        def also(session: Session) -> None:
+            refuse_unsettled(session, batch)
+            learn(session, batch)
+
+        return await self._move(batch, "collected", {"now": now}, also, bulk=True)
+
+    async def dissolve(
+        self,
+        batch: BatchRow,
+        now: float,
+        refused: Mapping[int, Ending],
+        parts: Sequence[str] = (),
+        not_before: float | None = None,
+    ) -> tuple[list[BatchRow], list[Settled]]:
+        """Any state before ended -> dissolved, in one transaction with what follows for its requests.
+
+        `refused` lines end so; lines whose cancel is wished end cancelled; the others go back to their lane with their
+        age and attempts, due at once or from `not_before` on. With `parts` (markers) they become that many sealed
+        batches instead, in order. Returns the parts, and the requests that ended.
+        """
+        return await self._database.write(
+            lambda session: dissolve(session, batch, now=now, refused=refused, parts=parts, not_before=not_before),
+            bulk=True,
+        )
+
+    async def cancelled_whole(self, limit: int) -> list[BatchRow]:
+        """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled."""
+        return await self._listing("cancelled_whole", {"limit": limit})
+
+    async def cancel_members(self, batch_id: int, ending: Ending, now: float) -> int | None:
+        """Wish every unsettled line of an open batch cancelled: each ends with `ending` unless it is answered.
+
+        How many were marked; None: there is no such open batch.
+        """
+
+        def op(session: Session) -> int | None:
+            batch = read_batch(session, batch_id)
+            if batch is None or batch.state in (BatchState.COLLECTED, BatchState.DISSOLVED):
+                return None
+            members = list(Members(session, batch_id))
+            put_result(session, [(member.seq, ending) for member in members if member.cancel_at is None])
+            session.run_many("wish_cancel", ({"seq": member.seq, "now": now} for member in members))
+            return len(members)
+
+        return await self._database.write(op, bulk=True)
+
+    async def open_counts(self) -> dict[tuple[str, BatchState], int]:
+        """How many batches are not over, by provider and state."""
+        rows = await self._database.read(lambda session: session.rows("open_counts", {}))
+        return {(provider, BatchState(state)): count for provider, state, count in rows}
+
+    async def mark_cancelling(self, batch: BatchRow, now: float) -> BatchRow:
+        """The provider was asked to cancel it."""
+        return await self._move(batch, "mark_cancelling", {"now": now})
+
+    async def get(self, batch_id: int) -> BatchRow | None:
+        """One batch."""
+        return await self._database.read(lambda session: read_batch(session, batch_id))
+
+    async def listed(self, states: Sequence[BatchState] = tuple(BatchState), limit: int = 100) -> list[BatchRow]:
+        """The latest batches in these states, newest first."""
+        return await self._listing("listed_batches", {"states": _words(states), "limit": limit})
+
+    async def undiscarded(self, now: float, limit: int) -> list[BatchRow]:
+        """Batches that are over and may have files left at the provider; those whose `retry_at` has come."""
+        return await self._listing("undiscarded", {"now": now, "limit": limit})
+
+    async def discarded(self, batch: BatchRow) -> None:
+        """Nothing of it is left at the provider."""
+        await self._database.write(lambda session: session.run("discarded", {"id": batch.id}))
+
+    async def open_of(self, provider: str, account: str | None = None) -> list[BatchRow]:
+        """Every batch of a provider's table that is not over; of one account, or of all."""
+        return await self._listing("open_of", {"provider": provider, "account": account})
+
+    async def known_remote_ids(self, provider: str) -> set[str]:
+        """Names of all remote batches of this provider's table that are known to be ours."""
+        rows = await self._database.read(lambda session: session.rows("known_remote_ids", {"provider": provider}))
+        return {remote_id for (remote_id,) in rows}
+
+    def lines(self, session: Session, batch_id: int, after_n: int, limit: int) -> list[Line]:
+        """Unsettled lines in order, after line `after_n` (-1: from the start); for threads, with `database.reader()`."""
+        return read_lines(session, batch_id, after_n, limit)
+
+    def members(self, session: Session, batch_id: int) -> Members:
+        """The unsettled members by `n`, in arrays: about 1 MB for 50,000; for threads, with `database.reader()`."""
+        return Members(session, batch_id)
+
+    async def _listing(self, query: str, params: dict[str, Value]) -> list[BatchRow]:
+        return await self._database.read(lambda session: read_batches(session, query, params))
+
+    async def _move(
+        self,
+        batch: BatchRow,
+        query: str,
+        params: Mapping[str, Value],
+        also: Callable[[Session], None] | None = None,
+        *,
+        bulk: bool = False,
+    ) -> BatchRow:
+        def op(session: Session) -> BatchRow:
+            moved = session.run(query, {**params, "id": batch.id, "epoch": batch.epoch})
+            if moved and also is not None:
+                also(session)
+            row = read_batch(session, batch.id) if moved else None
+            if row is None:
+                raise StaleEpoch(f"batch {batch.marker} has been taken over or has moved on: '{query}' changed nothing")
+            return row
+
+        return await self._database.write(op, bulk=bulk)
+
+
+def _words(states: Sequence[BatchState]) -> str:
+    return orjson.dumps(list(states)).decode()
+
+
+def _remote(remote: RemoteBatch) -> dict[str, Value]:
+    return {
+        "remote_state": remote.state.value,
+        "remote_notes": orjson.dumps(dict(remote.where)).decode(),
+        "remote_created_at": None if remote.created is None else remote.created.timestamp(),
+        "total": remote.total,
+        "done": remote.done,
+    }

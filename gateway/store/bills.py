@@ -1,0 +1,37 @@
+"""Room of bills: what was paid, for ever: the sums of forgotten lines are kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.store.database import Database
+from gateway.store.rows import Bill
+
+
+class Bills:
+    """Reads the lines that were booked."""
+
+    def __init__(self, database: Database) -> None:
+        """Holds nothing but its database."""
+        self._database = database
+
+    async def totals(self) -> list[Bill]:
+        """By provider and model, in their order. `cost_usd` is all that was paid, `wasted_usd` the part of it in vain."""
+        return await asyncio.to_thread(self._totals)
+
+    def _totals(self) -> list[Bill]:
+        with self._database.reader() as session:
+            return [
+                Bill(
+                    provider=row[0],
+                    model=row[1],
+                    requests=row[2],
+                    lines=row[3],
+                    cost_usd=row[4],
+                    saved_usd=row[5],
+                    wasted_usd=row[6],
+                    wasted_lines=row[7],
+                    unpriced_lines=row[8],
+                )
+                for row in session.rows("bills", {})
+            ]

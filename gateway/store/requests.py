@@ -1,0 +1,210 @@
+"""Room of requests: what was asked, where it stands, how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from gateway.clock import Clock
+from gateway.errors import LedgerError, StorageFull
+from gateway.records import BatchState, RequestState
+from gateway.store.admission import Admitter, depart
+from gateway.store.boots import Boots
+from gateway.store.database import Database, Row, Session
+from gateway.store.endings import end_queued, put_result, read_ending
+from gateway.store.naming import own_id, parse_own_id
+from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Request
+from gateway.store.totals import LaneTotals
+
+#: No state, no limit worth the name.
+ALL_STATES = tuple(RequestState)
+
+
+class Requests:
+    """Every write is durable when its call returns."""
+
+    def __init__(self, database: Database, clock: Clock, boots: Boots) -> None:
+        """`boots` says whose holds these are."""
+        self._database = database
+        self._clock = clock
+        self._boots = boots
+
+    async def admit(self, arrivals: Sequence[Arrival], departures: Sequence[Departure] = ()) -> list[Admission]:
+        """Fold the departures, then recognise or record each arrival, in order; all of it or nothing.
+
+        Raises `StorageFull` if new work must be refused for want of disk space.
+        """
+        if not self._database.has_room():
+            raise StorageFull(
+                "the disk of the ledger is nearly full: no new request is accepted, finished ones are served"
+            )
+        admitter = Admitter(arrivals, departures, boot=self._boots.id, now=self._clock.now())
+        return await self._database.write(admitter.run)
+
+    async def depart(self, departures: Sequence[Departure]) -> None:
+        """Note who has gone: deliveries, ends of holds, what is owed."""
+        boot = self._boots.id
+        await self._database.write(lambda session: depart(session, departures, boot=boot))
+
+    async def ending(self, seq: int) -> Ending | None:
+        """How a request ended; None while it has not (or is forgotten)."""
+        return await self._database.read(lambda session: read_ending(session, seq))
+
+    async def endings(self, seqs: Sequence[int]) -> dict[int, Ending]:
+        """The endings of those that have one."""
+
+        def op(session: Session) -> dict[int, Ending]:
+            ended = session.rows("endings", {"seqs": orjson.dumps(list(seqs)).decode()})
+            found = {seq: read_ending(session, seq) for (seq,) in ended}
+            return {seq: ending for seq, ending in found.items() if ending is not None}
+
+        return await self._database.read(op)
+
+    async def find(self, client: str | None, job: str, custom_id: str) -> Request | None:
+        """A request by its name in `job` or by our own id; of one client, or of any (None: the operator)."""
+
+        def op(session: Session) -> Request | None:
+            row = session.row("seq_of_name", {"name": custom_id, "job": job, "client": client})
+            own = parse_own_id(custom_id)
+            if row is None and own is not None:
+                row = session.row("seq_of_id", {"seq": own[0], "token": own[1], "client": client})
+            return None if row is None else read_request(session, row[0])
+
+        return await self._database.read(op)
+
+    async def listed(
+        self, client: str | None, states: Sequence[RequestState] = ALL_STATES, limit: int = 100, after_seq: int = 0
+    ) -> list[Request]:
+        """Requests in the order of acceptance, after `after_seq`. May look through many rows, so off the loop."""
+        params = {
+            "client": client,
+            "states": orjson.dumps(list(states)).decode(),
+            "limit": limit,
+            "after_seq": after_seq,
+        }
+
+        def read() -> list[Request]:
+            with self._database.reader() as session:
+                found = (read_request(session, seq) for (seq,) in session.rows("listed_requests", params))
+                return [request for request in found if request is not None]
+
+        return await asyncio.to_thread(read)
+
+    async def cancel(self, seq: int, now: float, ending: Ending) -> Request:
+        """A queued request ends with `ending`; one in a batch is marked, and ends with it unless its line is answered.
+
+        An ended one stays as it is. Raises `LedgerError` if there is no such request.
+        """
+
+        def op(session: Session) -> Request:
+            if not end_queued(session, [(seq, ending)], now) and session.run("wish_cancel", {"seq": seq, "now": now}):
+                put_result(session, [(seq, ending)])
+            request = read_request(session, seq)
+            if request is None:
+                raise LedgerError(f"there is no request {seq} to cancel: it may have been forgotten")
+            return request
+
+        return await self._database.write(op)
+
+    async def cancel_abandoned(self, before: float, ending: Ending, limit: int) -> list[int]:
+        """End queued requests whose last caller left before then, without an answer; their seqs."""
+        now = self._clock.now()
+
+        def op(session: Session) -> list[int]:
+            rows = session.rows("abandoned", {"before": before, "limit": limit})
+            return end_queued(session, [(seq, ending) for (seq,) in rows], now)
+
+        return await self._database.write(op, bulk=True)
+
+    async def ripen(self, now: float, limit: int) -> int:
+        """Returned lines whose time has come may be batched from now on; how many."""
+
+        def op(session: Session) -> int:
+            rows = session.rows("ripe", {"now": now, "limit": limit})
+            totals = LaneTotals()
+            for _, lane, size, tokens, fresh in rows:
+                totals.add(lane, size=size, tokens=tokens, fresh=fresh)
+            session.run_many("make_due", ({"seq": row[0]} for row in rows))
+            totals.apply(session)
+            return len(rows)
+
+        return await self._database.write(op, bulk=True)
+
+    async def give_up(self, queued_before: float, ending: Ending, now: float, limit: int) -> list[int]:
+        """End requests that have been queued for too long; their seqs."""
+
+        def op(session: Session) -> list[int]:
+            rows = session.rows("overdue_again", {"before": queued_before, "limit": limit})
+            for (lane,) in session.rows("lane_ids", {}):
+                rows += session.rows("overdue_fresh", {"lane": lane, "before": queued_before, "limit": limit})
+            return end_queued(session, [(seq, ending) for (seq,) in rows[:limit]], now)
+
+        return await self._database.write(op, bulk=True)
+
+    async def forget(self, ended_before: float, limit: int) -> int:
+        """Remove what ended so long ago: requests, then batches that have none left. How many requests.
+
+        What was paid stays in the bills. A request in a batch stays until the batch is over.
+        """
+        now = self._clock.now()
+
+        def op(session: Session) -> int:
+            rows = session.rows("forgettable", {"before": ended_before, "limit": limit, "now": now})
+            for query in ("forget_result", "forget_payload", "forget_request"):
+                session.run_many(query, ({"seq": seq} for (seq,) in rows))
+            session.run("forget_runs", {"before": ended_before, "limit": limit})
+            batch = session.row("forgettable_batch", {"before": ended_before})
+            if batch is not None:
+                for query in ("keep_bill", "forget_lines", "forget_batch"):
+                    session.run(query, {"batch": batch[0]})
+            return len(rows)
+
+        return await self._database.write(op, bulk=True)
+
+    async def tally(self) -> Mapping[RequestState, int]:
+        """How many requests are in each state. Counts indexes, off the loop."""
+        return await asyncio.to_thread(self._tally)
+
+    def _tally(self) -> Mapping[RequestState, int]:
+        with self._database.reader() as session:
+            counts = {
+                query: session.rows(query, {})[0][0] for query in ("count_due", "count_returned", "count_batched")
+            }
+            ended = {RequestState(state): count for state, count in session.rows("count_ended", {})}
+        return {
+            **dict.fromkeys(RequestState, 0),
+            RequestState.QUEUED: counts["count_due"] + counts["count_returned"],
+            RequestState.BATCHED: counts["count_batched"],
+            **ended,
+        }
+
+
+def read_request(session: Session, seq: int) -> Request | None:
+    """One row, for people."""
+    row = session.row("request", {"seq": seq})
+    return None if row is None else _request(row)
+
+
+def _request(row: Row) -> Request:
+    seq, token, name = row[:3]
+    return Request(
+        seq=seq,
+        custom_id=own_id(seq, token) if name is None else name,
+        client=row[3],
+        job=row[4],
+        lane=LaneKey(provider=row[5], endpoint=row[6], model=row[7]),
+        state=RequestState(row[8]),
+        queued_at=row[9],
+        attempts=row[10],
+        batch=row[11],
+        n=row[12],
+        ended_at=row[13],
+        cancel_at=row[14],
+        parked_reason=row[15],
+        retry_at=row[16],
+        batch_state=None if row[17] is None else BatchState(row[17]),
+        metadata=row[18],
+        ready_at=row[19],
+    )

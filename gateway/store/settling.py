@@ -1,0 +1,90 @@
+"""Settling, one transaction for each chunk of lines: costs are booked, requests end or go back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.errors import LedgerError, StaleEpoch
+from gateway.store.database import Row, Session
+from gateway.store.lanes import TARGET_GROWTH, TOKEN_LIMIT
+from gateway.store.rows import BatchRow, Ending, Settled, Settlement
+from gateway.store.sealing import end_members, end_wished
+
+#: So many lines of a batch are compared with their estimates.
+LEARNED_LINES = 2_000
+
+
+def settle(session: Session, batch: BatchRow, settlements: Sequence[Settlement], now: float) -> list[Settled]:
+    """See `Batches.settle`."""
+    if not session.run("settling", {"id": batch.id, "epoch": batch.epoch}):
+        raise StaleEpoch(f"batch {batch.marker} has been taken over or has moved on: its lines are not settled here")
+    if not settlements:
+        return []
+    reach = {
+        "batch": batch.id,
+        "low": min(settlement.n for settlement in settlements),
+        "high": max(settlement.n for settlement in settlements),
+    }
+    settled_before = {n for (n,) in session.rows("settled_lines", reach)}
+    members = {row[0]: row for row in session.rows("members_between", reach)}
+    new: dict[int, Settlement] = {}
+    for settlement in settlements:
+        if settlement.n not in settled_before:
+            new.setdefault(settlement.n, settlement)
+    session.run_many("insert_line", (_line(batch.id, line, members.get(line.n)) for line in new.values()))
+    return _move_members(session, new, members, now)
+
+
+def _move_members(
+    session: Session, new: Mapping[int, Settlement], members: Mapping[int, Row], now: float
+) -> list[Settled]:
+    ended: list[tuple[Row, Ending, str | None]] = []
+    wished: list[Row] = []
+    returned = []
+    for n, settlement in new.items():
+        member = members.get(n)
+        if member is None:
+            continue
+        if settlement.ending is not None:
+            ended.append((member, settlement.ending, settlement.trouble))
+        elif member[5]:
+            wished.append(member)
+        else:
+            returned.append({"seq": member[1], "not_before": settlement.not_before, "trouble": settlement.trouble})
+    session.run_many("return_member", returned)
+    return end_members(session, ended, now) + end_wished(session, wished, now)
+
+
+def learn(session: Session, batch: BatchRow) -> None:
+    """A batch was collected: its lane's estimates move towards what was counted, its target grows, a wait for room ends."""
+    counted, estimated = session.row("learned_ratio", {"batch": batch.id, "limit": LEARNED_LINES}) or (None, None)
+    ratio = counted / estimated if counted and estimated else None
+    session.run("lane_learned", {"lane": batch.lane_id, "ratio": ratio, "growth": TARGET_GROWTH})
+    session.run("lane_relieved", {"lane": batch.lane_id, "reason": TOKEN_LIMIT})
+
+
+def refuse_unsettled(session: Session, batch: BatchRow) -> None:
+    """Raise if a batch that is said to be collected still has members: they would wait for ever."""
+    if session.rows("members_after", {"batch": batch.id, "after_n": -1, "limit": 1}):
+        raise LedgerError(f"batch {batch.marker} has lines that are not settled: settle the missing ones first")
+
+
+def _line(batch_id: int, settlement: Settlement, member: Row | None) -> dict[str, str | int | float | None]:
+    usage, ending = settlement.usage, settlement.ending
+    # Paid for nothing: nobody gets an answer out of it.
+    wasted = member is None or (settlement.billed and ending is None)
+    return {
+        "batch": batch_id,
+        "n": settlement.n,
+        "seq": None if member is None else member[1],
+        "state": None if member is None or ending is None else ending.state.value,
+        "status": settlement.status,
+        "trouble": settlement.trouble,
+        "input_tokens": None if usage is None else usage.input_tokens,
+        "cached_tokens": None if usage is None else usage.cached_tokens,
+        "output_tokens": None if usage is None else usage.output_tokens,
+        "cost_usd": settlement.cost_usd,
+        "saved_usd": settlement.saved_usd,
+        "billed": int(settlement.billed),
+        "wasted": int(wasted),
+    }

@@ -1,0 +1,98 @@
+"""Room of slots: the samples of one fingerprint, as `choose` sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.records import RequestState
+from gateway.store.boots import Boots
+from gateway.store.choose import FAILURE_SECONDS, NO_CACHE_SECONDS, NO_STORE_SECONDS, SLOT_LIMIT
+from gateway.store.database import Database, Params, Row, Session, Value
+from gateway.store.naming import own_id
+from gateway.store.rows import Slot
+
+
+class Slots:
+    """Reads slots in the loop."""
+
+    def __init__(self, database: Database, boots: Boots) -> None:
+        """`boots` says which holds are alive."""
+        self._database = database
+        self._boots = boots
+
+    async def of(
+        self, fingerprint: bytes, client: str, run: str | None, now: float, limit: int = SLOT_LIMIT
+    ) -> list[Slot]:
+        """What `choose` may need of this fingerprint's slots: all, or of more than `limit` those that rules can pick.
+
+        Ordered by ordinal. `waiters` is 0: only the process knows them. A few indexed reads, however many slots there are.
+        """
+        boot = self._boots.id
+        return await self._database.read(
+            lambda session: load_slots(session, fingerprint, client, run, boot=boot, now=now, limit=limit)
+        )
+
+
+def slot_extent(session: Session, fingerprint: bytes) -> int:
+    """The highest ordinal of a fingerprint; 0: it has no slot."""
+    row = session.row("slot_extent", {"fingerprint": fingerprint})
+    return int(row[0] or 0) if row else 0
+
+
+def load_slots(
+    session: Session, fingerprint: bytes, client: str, run: str | None, *, boot: int, now: float, limit: int
+) -> list[Slot]:
+    """See `Slots.of`."""
+    params: dict[str, Value] = {"fingerprint": fingerprint, "boot": boot, "now": now, "limit": limit}
+    extent = slot_extent(session, fingerprint)
+    if extent == 0:
+        return []
+    if extent <= limit:
+        rows: Iterable[Row] = session.rows("slots_all", params)
+    else:
+        rows = _of_many(session, params, client, run)
+    ordered = sorted(rows, key=lambda row: int(row[1]))
+    marks: dict[int, tuple[bool, bool]] = {}
+    if run is not None and ordered:
+        reach = {"client": client, "run": run, "low": ordered[0][1], "high": ordered[-1][1]}
+        marks = {mark[0]: (bool(mark[1]), bool(mark[2])) for mark in session.rows("run_marks", {**params, **reach})}
+    return [_slot(row, marks.get(row[1])) for row in ordered]
+
+
+def _of_many(session: Session, params: dict[str, Value], client: str, run: str | None) -> Iterable[Row]:
+    # Slots that cannot match any more are left out by the queries: they must not fill the limit.
+    now = float(params["now"] or 0.0)
+    wanted: Params = {
+        **params,
+        "client": client,
+        "run": run,
+        "failed_since": now - FAILURE_SECONDS,
+        "no_store_since": now - NO_STORE_SECONDS,
+        "left_since": now - NO_CACHE_SECONDS,
+    }
+    queries = ["slots_free", "slots_held", "slots_owed", "slots_born_no_cache"]
+    if run is not None:
+        queries += ["slots_given", "slots_not_given"]
+    return {row[0]: row for query in queries for row in session.rows(query, wanted)}.values()
+
+
+def _slot(row: Row, mark: tuple[bool, bool] | None) -> Slot:
+    return Slot(
+        seq=row[0],
+        ordinal=row[1],
+        custom_id=own_id(row[0], row[13]),
+        state=RequestState(row[2]),
+        held=bool(row[3]),
+        deliveries=row[4],
+        first_delivered_at=row[5],
+        last_delivered_at=row[6],
+        left_at=None if row[3] else row[7],
+        ended_at=row[8],
+        permanent=bool(row[9]),
+        owed_until=row[10],
+        no_cache=bool(row[11]),
+        no_store=bool(row[12]),
+        given=mark is not None,
+        given_held=mark is not None and mark[0],
+        given_delivered=mark is not None and mark[1],
+    )

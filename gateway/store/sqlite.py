@@ -1,0 +1,148 @@
+"""The ledger in one SQLite file: one thread writes and checkpoints, the loop reads what is committed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from gateway.errors import LedgerError, LedgerTooNew
+from gateway.store.database import Session
+from gateway.store.disk import DiskRoom
+from gateway.store.lock import DirectoryLock
+from gateway.store.queries import load_queries, schema_statements
+from gateway.store.sqlite_session import SqliteSession, connect_reader, connect_writer, errors_translated, translated
+from gateway.store.sqlite_writer import Writer
+
+T = TypeVar("T")
+
+DIALECT = "sqlite"
+FILE_NAME = "ledger.sqlite"
+#: Steps of the schema, oldest first; a step that was released is never changed, only followed by another.
+MIGRATIONS = ("schema.sql",)
+PAGE_SIZE = 8192
+WRITER_CACHE_BYTES = 16 << 20
+READER_CACHE_BYTES = 8 << 20
+
+
+class SqliteDatabase:
+    """A `Database` in a directory of its own, which it locks: no other process may work with it."""
+
+    def __init__(
+        self, *, lock: DirectoryLock, path: Path, writer: Writer, reader: sqlite3.Connection, disk: DiskRoom
+    ) -> None:
+        """Use `open`."""
+        self._lock = lock
+        self._path = path
+        self._writer = writer
+        self._reader = reader
+        self._queries = load_queries(DIALECT)
+        self._session = SqliteSession(reader, self._queries)
+        self._disk = disk
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        durability: Literal["full", "relaxed"] = "full",
+        min_free_bytes: int = 0,
+        reserve_bytes: int = 0,
+        lock_wait_seconds: float = 0.0,
+        lock: DirectoryLock | None = None,
+    ) -> SqliteDatabase:
+        """Open or make the ledger in `directory`, bring its schema up to date, start the writer.
+
+        With `durability="full"` a commit survives the loss of power; "relaxed" may lose the last ones to it, never to a
+        crash of the process. `lock`: one already held on the directory; it is released by `close` either way.
+        Raises `LedgerLocked`, `LedgerTooNew`, `StorageFull` or `LedgerError`, and then leaves nothing open.
+        """
+        lock = lock or DirectoryLock.acquire(directory, wait_seconds=lock_wait_seconds)
+        path = directory / FILE_NAME
+        disk = DiskRoom(directory, min_free_bytes=min_free_bytes, reserve_bytes=reserve_bytes)
+        with contextlib.ExitStack() as undo, errors_translated():
+            undo.callback(lock.release)
+            disk.refill()
+            connection = connect_writer(
+                path, durability=durability, page_size=PAGE_SIZE, cache_bytes=WRITER_CACHE_BYTES
+            )
+            undo.callback(connection.close)
+            migrate(connection, {name: schema_statements(DIALECT, name) for name in MIGRATIONS})
+            reader = connect_reader(path, cache_bytes=READER_CACHE_BYTES)
+            undo.pop_all()
+        writer = Writer(connection, load_queries(DIALECT), path, disk)
+        return cls(lock=lock, path=path, writer=writer, reader=reader, disk=disk)
+
+    @property
+    def library_version(self) -> str:
+        """Of the SQLite in use; before 3.51.3 two connections that write at once can corrupt the file. We have one."""
+        return sqlite3.sqlite_version
+
+    async def write(self, op: Callable[[Session], T], *, bulk: bool = False) -> T:
+        """Run `op` on the writer; returns once it is durable."""
+        return await self._writer.submit(op, bulk=bulk)
+
+    async def read(self, op: Callable[[Session], T]) -> T:
+        """Run `op` at once, in the loop; does not suspend."""
+        try:
+            return op(self._session)
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Session]:
+        """A connection of its own for a worker thread, closed at the end."""
+        with errors_translated(), contextlib.closing(connect_reader(self._path, cache_bytes=2 << 20)) as connection:
+            yield SqliteSession(connection, self._queries)
+
+    def has_room(self) -> bool:
+        """Whether the disk has more than `min_free_bytes`."""
+        return self._disk.has_room()
+
+    async def close(self) -> None:
+        """Finish what is queued, copy the log into the file, close, release the lock. Blocks for these few ms."""
+        self._writer.stop()
+        self._writer.join()
+        self._reader.close()
+        self._lock.release()
+
+
+def migrate(connection: sqlite3.Connection, steps: Mapping[str, Sequence[str]]) -> None:
+    """Take the schema forward, one transaction a step. Each step is remembered with its checksum.
+
+    Raises `LedgerTooNew` when the file has had more steps than we know, `LedgerError` when an earlier step differs.
+    """
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(steps):
+        raise LedgerTooNew(
+            f"the ledger has schema {version}, this Batchway knows up to {len(steps)}: "
+            "run the version that wrote it, or a later one"
+        )
+    known: dict[int, str] = {}
+    if version:
+        known = dict(connection.execute("SELECT version, checksum FROM migrations").fetchall())
+    for number, (name, statements) in enumerate(steps.items(), start=1):
+        checksum = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+        if number > version:
+            _apply(connection, number, statements, checksum)
+        elif known.get(number) != checksum:
+            raise LedgerError(f"the ledger was made with another {name} than this Batchway has: it is left untouched")
+
+
+def _apply(connection: sqlite3.Connection, number: int, statements: Sequence[str], checksum: str) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if number == 1:
+            connection.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, checksum TEXT NOT NULL)")
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, checksum))
+        connection.execute(f"PRAGMA user_version = {number:d}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,245 @@
+-- Queries on batches and their lines. Every change of a claimed batch says WHERE epoch = :epoch, and from which states.
+
+-- name: cut
+-- How much of a lane's window one batch takes, oldest first: the longest run within the limits, at least one request.
+SELECT count(*), sum(size), sum(tokens), sum(fresh) FROM (
+    SELECT size, tokens, fresh,
+           row_number() OVER w AS k, sum(size) OVER w AS bytes_so_far, sum(tokens) OVER w AS tokens_so_far
+    FROM (SELECT ready_at, seq, size, tokens, fresh FROM requests
+          WHERE lane = :lane AND state = 'queued' AND due = 1 ORDER BY ready_at, seq LIMIT :max_requests)
+    WINDOW w AS (ORDER BY ready_at, seq ROWS UNBOUNDED PRECEDING))
+WHERE k = 1 OR (bytes_so_far <= :max_bytes AND tokens_so_far <= :max_tokens);
+
+-- name: lane_factor
+SELECT token_factor FROM lanes WHERE id = :lane;
+
+-- name: insert_batch
+INSERT INTO batches (marker, lane, account, base_url, state, count, size, tokens, sealed_at, retry_at)
+VALUES (:marker, :lane, :account, :base_url, 'sealed', :count, :size, :tokens, :now, :retry_at)
+RETURNING id;
+
+-- name: seal
+-- The oldest :count of a lane's window become the lines of a batch, in order, from 0.
+UPDATE requests SET state = 'batched', due = 0, batch = :batch, n = w.n
+FROM (SELECT seq, row_number() OVER (ORDER BY ready_at, seq) - 1 AS n FROM requests
+      WHERE lane = :lane AND state = 'queued' AND due = 1 ORDER BY ready_at, seq LIMIT :count) AS w
+WHERE requests.seq = w.seq;
+
+-- name: reseal_part
+-- The first :count unsettled lines of a dissolved batch become the lines of another one.
+UPDATE requests SET batch = :part, n = w.n
+FROM (SELECT seq, row_number() OVER (ORDER BY n) - 1 AS n FROM requests
+      WHERE batch = :batch AND state = 'batched' ORDER BY n LIMIT :count) AS w
+WHERE requests.seq = w.seq;
+
+-- name: part_totals
+SELECT count(*), coalesce(sum(size), 0), coalesce(sum(tokens), 0) FROM requests WHERE batch = :batch AND state = 'batched';
+
+-- name: size_batch
+UPDATE batches SET count = :count, size = :size, tokens = :tokens WHERE id = :batch;
+
+-- name: batch
+SELECT b.id, b.marker, b.lane, l.provider, l.endpoint, l.model, b.account, b.base_url, b.state, b.epoch, b.count, b.size,
+       CAST(b.tokens * l.token_factor AS INTEGER), b.sealed_at, b.file_id, b.remote_id, b.remote_state, b.remote_notes,
+       b.submissions, b.first_sent_at, b.last_sent_at, b.submitted_at, b.remote_created_at, b.ended_at, b.collected_at,
+       b.total, b.done, b.ambiguous, b.fetches, b.fetched, b.troubles, b.parked_reason, b.retry_at, b.cancel_at,
+       b.discarded
+FROM batches b JOIN lanes l ON l.id = b.lane WHERE b.id = :id;
+
+-- name: claimable
+-- Due, in these states (a JSON array of words), and not owned by a living boot.
+SELECT b.id FROM batches b
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN (SELECT value FROM json_each(:states))
+  AND b.retry_at <= :now
+  AND (b.owner IS NULL OR (b.owner <> :boot AND NOT EXISTS (
+      SELECT 1 FROM boots o WHERE o.id = b.owner AND o.ended_at IS NULL AND o.alive_until > :now)))
+ORDER BY b.retry_at, b.id LIMIT :limit;
+
+-- name: claim
+UPDATE batches SET owner = :boot, epoch = epoch + 1
+WHERE id = :id
+  AND (owner IS NULL OR (owner <> :boot AND NOT EXISTS (
+      SELECT 1 FROM boots o WHERE o.id = owner AND o.ended_at IS NULL AND o.alive_until > :now)));
+
+-- name: release
+UPDATE batches SET owner = NULL, retry_at = :retry_at, parked_reason = :parked_reason, troubles = :troubles
+WHERE id = :id AND epoch = :epoch;
+
+-- name: uploaded
+UPDATE batches SET file_id = :file_id WHERE id = :id AND epoch = :epoch AND state = 'sealed';
+
+-- name: intend
+UPDATE batches SET state = 'submitting', submissions = submissions + 1,
+    first_sent_at = coalesce(first_sent_at, :now), last_sent_at = :now
+WHERE id = :id AND epoch = :epoch AND state = 'sealed';
+
+-- name: submitted
+UPDATE batches SET state = 'submitted', owner = NULL, submitted_at = coalesce(submitted_at, :now), remote_id = :remote_id,
+    remote_state = :remote_state, remote_notes = :remote_notes, remote_created_at = :remote_created_at,
+    total = :total, done = :done, retry_at = :retry_at, parked_reason = NULL, troubles = 0
+WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
+
+-- name: reseal
+UPDATE batches SET state = 'sealed', owner = NULL, retry_at = :retry_at, parked_reason = :reason, troubles = :troubles
+WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
+
+-- name: doubt
+UPDATE batches SET state = 'reconciling', owner = NULL, ambiguous = 1, retry_at = :retry_at, parked_reason = :reason
+WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'submitted');
+
+-- name: polled
+-- What the provider does not say any more stays as it was.
+UPDATE batches SET owner = NULL, remote_state = :remote_state, remote_notes = :remote_notes,
+    remote_created_at = coalesce(:remote_created_at, remote_created_at),
+    total = coalesce(:total, total), done = coalesce(:done, done),
+    retry_at = :retry_at, troubles = :troubles, parked_reason = NULL
+WHERE id = :id AND epoch = :epoch AND state = 'submitted';
+
+-- name: ended
+UPDATE batches SET state = 'ended', owner = NULL, ended_at = :now, remote_state = :remote_state,
+    remote_notes = :remote_notes, remote_created_at = coalesce(:remote_created_at, remote_created_at),
+    total = coalesce(:total, total), done = coalesce(:done, done), retry_at = :now, troubles = 0, parked_reason = NULL
+WHERE id = :id AND epoch = :epoch AND state = 'submitted';
+
+-- name: fetching
+UPDATE batches SET fetches = fetches + 1 WHERE id = :id AND epoch = :epoch AND state = 'ended';
+
+-- name: fetched
+UPDATE batches SET fetched = 1 WHERE id = :id AND epoch = :epoch AND state = 'ended';
+
+-- name: collected
+UPDATE batches SET state = 'collected', owner = NULL, collected_at = :now, retry_at = :now, troubles = 0,
+    parked_reason = NULL
+WHERE id = :id AND epoch = :epoch AND state = 'ended';
+
+-- name: dissolved
+UPDATE batches SET state = 'dissolved', owner = NULL, retry_at = :now, troubles = 0, parked_reason = NULL
+WHERE id = :id AND epoch = :epoch AND state IN ('sealed', 'submitting', 'submitted', 'reconciling');
+
+-- name: mark_cancelling
+UPDATE batches SET cancel_at = coalesce(cancel_at, :now), owner = NULL WHERE id = :id AND epoch = :epoch;
+
+-- name: settling
+-- The fence of a settlement: the batch is ours and has ended.
+UPDATE batches SET epoch = epoch WHERE id = :id AND epoch = :epoch AND state = 'ended';
+
+-- name: members_between
+SELECT n, seq, lane, size, tokens, cancel_at IS NOT NULL, fingerprint, ordinal, no_store, job FROM requests
+WHERE batch = :batch AND state = 'batched' AND n BETWEEN :low AND :high;
+
+-- name: members_after
+SELECT n, seq, attempts, queued_at, cancel_at FROM requests
+WHERE batch = :batch AND state = 'batched' AND n > :after_n ORDER BY n LIMIT :limit;
+
+-- name: members_cancelled
+SELECT n, seq, lane, size, tokens, 1, fingerprint, ordinal, no_store, job FROM requests
+WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL ORDER BY n;
+
+-- name: settled_lines
+SELECT n FROM lines WHERE batch = :batch AND n BETWEEN :low AND :high;
+
+-- name: insert_line
+INSERT INTO lines (batch, n, seq, state, status, trouble, input_tokens, cached_tokens, output_tokens, cost_usd, saved_usd,
+                   billed, wasted)
+VALUES (:batch, :n, :seq, :state, :status, :trouble, :input_tokens, :cached_tokens, :output_tokens, :cost_usd, :saved_usd,
+        :billed, :wasted)
+ON CONFLICT (batch, n) DO NOTHING;
+
+-- name: end_member
+UPDATE requests SET state = :state, ended_at = :now, permanent = :permanent, trouble = :trouble
+WHERE seq = :seq AND state = 'batched';
+
+-- name: return_member
+UPDATE requests SET state = 'queued', due = 0, fresh = 0, attempts = attempts + 1, batch = NULL, n = NULL,
+    ready_at = :not_before, trouble = :trouble
+WHERE seq = :seq AND state = 'batched';
+
+-- name: return_members
+-- All that is left of a dissolved batch goes back: at once, in the old order, or from :not_before on.
+UPDATE requests SET state = 'queued', due = CASE WHEN :not_before IS NULL THEN 1 ELSE 0 END, fresh = 0, batch = NULL,
+    n = NULL, ready_at = coalesce(:not_before, ready_at)
+WHERE batch = :batch AND state = 'batched';
+
+-- name: lines_after
+SELECT r.n, p.body FROM requests r JOIN payloads p ON p.seq = r.seq
+WHERE r.batch = :batch AND r.state = 'batched' AND r.n > :after_n ORDER BY r.n LIMIT :limit;
+
+-- name: learned_ratio
+-- Counted over estimated input tokens, of the first lines that have a count.
+SELECT sum(i.input_tokens), sum(r.tokens)
+FROM (SELECT seq, input_tokens FROM lines WHERE batch = :batch AND input_tokens IS NOT NULL LIMIT :limit) i
+JOIN requests r ON r.seq = i.seq;
+
+-- name: listed_batches
+SELECT id FROM batches WHERE state IN (SELECT value FROM json_each(:states)) ORDER BY id DESC LIMIT :limit;
+
+-- name: undiscarded
+SELECT id FROM batches
+WHERE state IN ('collected', 'dissolved') AND discarded = 0 AND retry_at <= :now ORDER BY retry_at LIMIT :limit;
+
+-- name: discarded
+UPDATE batches SET discarded = 1 WHERE id = :id;
+
+-- name: open_of
+SELECT b.id FROM batches b JOIN lanes l ON l.id = b.lane
+WHERE b.state NOT IN ('collected', 'dissolved') AND l.provider = :provider
+  AND (:account IS NULL OR b.account = :account) ORDER BY b.id;
+
+-- name: open_counts
+SELECT l.provider, b.state, count(*) FROM batches b JOIN lanes l ON l.id = b.lane
+WHERE b.state NOT IN ('collected', 'dissolved') GROUP BY l.provider, b.state;
+
+-- name: known_remote_ids
+SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane WHERE l.provider = :provider AND b.remote_id IS NOT NULL;
+
+-- name: cancelled_whole
+-- In flight, with unsettled lines, of which nobody wants any.
+SELECT b.id FROM batches b
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'ended' AND b.cancel_at IS NULL
+  AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched')
+  AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NULL)
+ORDER BY b.id LIMIT :limit;
+
+-- name: forgettable_batch
+-- Over long ago, remote files gone, no request left. The newest stays, so that its number is never given again.
+SELECT b.id FROM batches b
+WHERE b.state IN ('collected', 'dissolved') AND b.discarded = 1 AND b.retry_at <= :before
+  AND b.id < (SELECT max(id) FROM batches)
+  AND NOT EXISTS (SELECT 1 FROM lines i JOIN requests r ON r.seq = i.seq WHERE i.batch = b.id AND r.batch = b.id)
+ORDER BY b.retry_at LIMIT 1;
+
+-- name: keep_bill
+-- Lines are about to be forgotten; their sums are kept.
+INSERT INTO bills (provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines)
+SELECT l.provider, l.model,
+       coalesce(sum(i.state IS NOT NULL), 0), count(*),
+       coalesce(sum(i.cost_usd), 0), coalesce(sum(CASE WHEN i.wasted = 0 THEN i.saved_usd END), 0),
+       coalesce(sum(CASE WHEN i.wasted = 1 THEN i.cost_usd END), 0), coalesce(sum(i.wasted), 0),
+       coalesce(sum(i.billed = 1 AND i.cost_usd IS NULL), 0)
+FROM lines i JOIN batches b ON b.id = i.batch JOIN lanes l ON l.id = b.lane
+WHERE i.batch = :batch GROUP BY l.provider, l.model
+ON CONFLICT (provider, model) DO UPDATE SET
+    requests = bills.requests + excluded.requests, lines = bills.lines + excluded.lines,
+    cost_usd = bills.cost_usd + excluded.cost_usd, saved_usd = bills.saved_usd + excluded.saved_usd,
+    wasted_usd = bills.wasted_usd + excluded.wasted_usd, wasted_lines = bills.wasted_lines + excluded.wasted_lines,
+    unpriced_lines = bills.unpriced_lines + excluded.unpriced_lines;
+
+-- name: forget_lines
+DELETE FROM lines WHERE batch = :batch;
+
+-- name: forget_batch
+DELETE FROM batches WHERE id = :batch;
+
+-- name: bills
+SELECT provider, model, sum(requests), sum(lines), sum(cost_usd), sum(saved_usd), sum(wasted_usd), sum(wasted_lines),
+       sum(unpriced_lines)
+FROM (
+    SELECT provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines FROM bills
+    UNION ALL
+    SELECT l.provider, l.model,
+           coalesce(sum(i.state IS NOT NULL), 0), count(*),
+           coalesce(sum(i.cost_usd), 0), coalesce(sum(CASE WHEN i.wasted = 0 THEN i.saved_usd END), 0),
+           coalesce(sum(CASE WHEN i.wasted = 1 THEN i.cost_usd END), 0), coalesce(sum(i.wasted), 0),
+           coalesce(sum(i.billed = 1 AND i.cost_usd IS NULL), 0)
+    FROM lines i JOIN batches b ON b.id = i.batch JOIN lanes l ON l.id = b.lane GROUP BY l.provider, l.model)
+GROUP BY provider, model ORDER BY provider, model;

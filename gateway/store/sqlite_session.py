@@ -1,0 +1,104 @@
+"""One SQLite connection as a `Session`, how it is opened, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from gateway.errors import LedgerError, StorageFull
+from gateway.store.database import Params, Row
+
+#: Every query is prepared once per connection.
+CACHED_STATEMENTS = 256
+#: What SQLite and the kernel say when there is no room. The third: the index of the write-ahead log could not grow.
+_FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+
+
+class SqliteSession:
+    """Runs named queries on one connection."""
+
+    __slots__ = ("_connection", "_queries")
+
+    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str]) -> None:
+        """`queries` are the statements by name."""
+        self._connection = connection
+        self._queries = queries
+
+    def row(self, query: str, params: Params) -> Row | None:
+        """The first row of the named query, or None."""
+        return cast("Row | None", self._connection.execute(self._queries[query], params).fetchone())
+
+    def rows(self, query: str, params: Params) -> list[Row]:
+        """All rows of the named query."""
+        return self._connection.execute(self._queries[query], params).fetchall()
+
+    def run(self, query: str, params: Params) -> int:
+        """How many rows the named query changed."""
+        return self._connection.execute(self._queries[query], params).rowcount
+
+    def run_many(self, query: str, params: Iterable[Params]) -> int:
+        """Run the named query once for each of `params`; how many rows changed in all."""
+        return max(self._connection.executemany(self._queries[query], params).rowcount, 0)
+
+
+def connect_writer(path: Path, *, durability: str, page_size: int, cache_bytes: int) -> sqlite3.Connection:
+    """The one connection that writes and checkpoints; the file is made with mode 0600 if need be."""
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
+    )
+    for pragma in (
+        f"page_size = {page_size}",
+        "journal_mode = WAL",
+        # The writer checkpoints when nobody waits for it.
+        "wal_autocheckpoint = 0",
+        f"synchronous = {'FULL' if durability == 'full' else 'NORMAL'}",
+        "mmap_size = 0",
+        f"cache_size = {-cache_bytes // 1024}",
+        "temp_store = MEMORY",
+        "busy_timeout = 5000",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def connect_reader(path: Path, *, cache_bytes: int) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=CACHED_STATEMENTS,
+    )
+    for pragma in ("query_only = 1", "mmap_size = 0", f"cache_size = {-cache_bytes // 1024}", "busy_timeout = 5000"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def translated(error: Exception) -> Exception:
+    """The gateway's own exception for a fault of the database or the disk; any other error as it is."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in _FULL_CODES or (isinstance(error, OSError) and error.errno in _FULL_ERRNOS):
+        return StorageFull("no room on the disk of the ledger: nothing was written; free some space, then try again")
+    if isinstance(error, sqlite3.Error):
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        return LedgerError(f"the ledger's database failed ({name}): {error}; nothing was written")
+    return error
+
+
+@contextlib.contextmanager
+def errors_translated() -> Iterator[None]:
+    """Turns faults of the database within into the gateway's own exceptions."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        own = translated(error)
+        if own is error:
+            raise
+        raise own from error
