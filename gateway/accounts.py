@@ -51,7 +51,7 @@ class Account:
 
     def create_failed(self, reason: str, retry_after: float | None = None) -> float:
         """A create did not go through: stop creates, longer each time. Returns for how many seconds."""
-        pause = min(LONGEST_BREAK_SECONDS, self.first_break_seconds * 2 ** min(self.failures, 10))
+        pause = min(LONGEST_BREAK_SECONDS, self.first_break_seconds * 2.0 ** min(self.failures, 10))
         pause = max(pause, retry_after or 0.0)
         self.failures += 1
         self.creates_from = self.clock.monotonic() + pause

@@ -6,7 +6,6 @@ Floor 6. `Gateway.start` and `Gateway.stop` read as the life of the process.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +80,7 @@ class Gateway:
         self.router = router
         self.clock = clock
         self.metrics = Metrics()
+        self.prices = Prices(clock)
         self._database = database
         self._fail = fail
         self.tasks = Tasks(self._worker_died, self._errand_failed)
@@ -122,7 +122,7 @@ class Gateway:
             router=self.router,
             accounts=accounts,
             spool=Spool(directory=configuration.storage.directory / "spool"),
-            prices=Prices(clock),
+            prices=self.prices,
             metrics=metrics,
             clock=clock,
             arrived=signals.arrived,
@@ -223,13 +223,3 @@ def add_routes(app: web.Application, chat: Chat, results: Results, ops: Ops) -> 
     app.router.add_get("/ops/batches", ops.batches)
     app.router.add_post("/ops/flush", ops.flush)
     app.router.add_post("/ops/cancel", ops.cancel)
-
-
-async def run_until_stopped(gateway: Gateway, listener: socket.socket, stopped: asyncio.Event) -> None:
-    """Serve until `stopped` is set, or a signal to end arrives."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    await gateway.start(listener)
-    await stopped.wait()
-    await gateway.stop()

@@ -137,7 +137,6 @@ class Upstream:
         await self.ledger.lanes.shrink(
             batch.lane_id,
             target_tokens=max(1, batch.tokens // 2),
-            reason="token limit: " + refusal.reason,
             now=now,
             first_pause=max(TOKEN_PAUSE_SECONDS, wish or 0.0),
             longest_pause=LONGEST_TOKEN_PAUSE_SECONDS,

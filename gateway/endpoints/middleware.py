@@ -17,6 +17,7 @@ from gateway.errors import Refusal, Rule, openai_error
 from gateway.metrics import Metrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 #: What may be echoed from a caller's own x-request-id.
@@ -37,7 +38,14 @@ class Door:
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
         self._metrics = metrics
         self._connections = connections
-        self.middleware = web.middleware(self._pass)
+        self.middleware = self._as_middleware()
+
+    def _as_middleware(self) -> Middleware:
+        @web.middleware
+        async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._pass(request, handler)
+
+        return door
 
     async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._connections.spoke(request.protocol)

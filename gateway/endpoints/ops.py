@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 from aiohttp import web
 
@@ -25,7 +27,13 @@ class Ops:
     """The handlers of everything that is not a request's way."""
 
     def __init__(
-        self, ledger: Ledger, router: Router, waiters: Waiters, batcher: Batcher, metrics: Metrics, clock: Clock
+        self,
+        ledger: Ledger,
+        router: Router,
+        waiters: Waiters,
+        batcher: Batcher,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         """Reads everything; steers the batcher and the ledger."""
         self._ledger = ledger
@@ -62,7 +70,9 @@ class Ops:
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """What can be asked for by name, as OpenAI lists it."""
-        return web.json_response({"object": "list", "data": [model.as_openai() for model in self._router.models()]})
+        entries = await asyncio.to_thread(self._router.models)
+        models = [{"id": each.id, "object": "model", "created": 0, "owned_by": each.provider} for each in entries]
+        return web.json_response({"object": "list", "data": models})
 
     async def flush(self, request: web.Request) -> web.StreamResponse:
         """Seal what is queued without waiting for its windows."""
@@ -88,7 +98,7 @@ class Ops:
 
     async def _cancel_batch(self, batch_id: int) -> web.StreamResponse:
         """Mark every request of a batch as cancelled; the poller stops the remote batch, what is finished stays."""
-        marked = await self._ledger.batches.cancel_members(batch_id, self._clock.now())
+        marked = await self._ledger.batches.cancel_members(batch_id, cancelled(batch=batch_id), self._clock.now())
         if marked is None:
             raise Refusal("not_found", f"There is no open batch {batch_id}.", param="batch_id")
         return web.json_response({"batch_id": batch_id, "cancelling": marked}, status=202)

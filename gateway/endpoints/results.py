@@ -62,16 +62,13 @@ class Results:
         return web.json_response(body=orjson.dumps(listed(after)), status=200)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """The caller's requests, newest first: `?state=queued&limit=100&after=CUSTOM_ID`."""
-        states = [_state(word) for word in request.query.getall("state", [])]
+        """The caller's requests in the order of acceptance: `?state=queued&limit=100&after=CUSTOM_ID`."""
+        states = [_state(word) for word in request.query.getall("state", [])] or list(RequestState)
         limit = min(_number(request.query.get("limit", "100")), LISTED_AT_MOST)
         after = request.query.get("after")
         caller = request[CALLER]
-        before = None
-        if after is not None:
-            last = await self._ledger.requests.find(caller.client, "", after)
-            before = None if last is None else last.seq
-        rows = await self._ledger.requests.listed(caller.client, states, limit + 1, before)
+        last = None if after is None else await self._ledger.requests.find(caller.client, "", after)
+        rows = await self._ledger.requests.listed(caller.client, states, limit + 1, 0 if last is None else last.seq)
         page = {"object": "list", "data": [listed(row) for row in rows[:limit]], "has_more": len(rows) > limit}
         return web.json_response(body=orjson.dumps(page))
 

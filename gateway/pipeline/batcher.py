@@ -168,7 +168,9 @@ class Batcher:
         provider = self._router.providers.get(window.lane.provider)
         reason = "provider is not configured" if provider is None else provider.disabled_reason
         if provider is None or reason is not None:
-            await self._ledger.lanes.park(window.lane_id, reason or "", now + PARK_SECONDS)
+            await self._ledger.lanes.park(
+                window.lane_id, reason or "", now + PARK_SECONDS, window.target_tokens, window.park_steps
+            )
             return PARK_SECONDS
         most = largest_cut(provider.limits, self._batching, window)
         due = when_to_seal(window, most, self._batching, now)

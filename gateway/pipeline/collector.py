@@ -17,6 +17,7 @@ from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RequestState, Result, line_number
 from gateway.spool import count_rows, in_slices, read_rows
+from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache, Entry
 from gateway.store.rows import BatchRow, Ending, Member, Sample, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
@@ -152,15 +153,13 @@ class Collector:
 
     async def _settle_all(self, batch: BatchRow, side: Side) -> None:
         """Settle every row, then every line that has none; a chunk is read while the one before it is committed."""
-        chunks = self._chunks(batch, side)
-        ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
-        try:
-            while (chunk := await ahead) is not None:
-                ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
-                await self._settle(batch, chunk)
-        finally:
-            ahead.cancel()
-        while chunk := await asyncio.to_thread(self._missing, batch, side):
+        await self._settle_chunks(batch, self._chunks(batch, side))
+        await self._settle_chunks(batch, self._missing(batch, side))
+
+    async def _settle_chunks(self, batch: BatchRow, chunks: Iterator[list[Settlement]]) -> None:
+        ahead = self._tasks.spawn("collect.read", asyncio.to_thread(next, chunks, None))
+        while (chunk := await ahead) is not None:
+            ahead = self._tasks.spawn("collect.read", asyncio.to_thread(next, chunks, None))
             await self._settle(batch, chunk)
 
     async def _settle(self, batch: BatchRow, settlements: list[Settlement]) -> None:
@@ -187,9 +186,14 @@ class Collector:
     def _chunks(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""
         rows = self._rows(batch, side)
+        members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
-            yield self._judged(batch, {row.n: row.result for row in chunk}, pricing)
+            now = self._upstream.clock.now()
+            yield [
+                settle(row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries, now)
+                for row in chunk
+            ]
 
     def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
         """Rows that name a line of this batch; others are counted."""
@@ -208,24 +212,18 @@ class Collector:
         except Exception as error:
             raise self._upstream.accounts.fault(side.provider, "decode", error) from error
 
-    def _judged(self, batch: BatchRow, results: Mapping[int, Result | None], pricing: Pricing) -> list[Settlement]:
-        """What each line came to; a line that was settled before is judged too, and the ledger books what it cost."""
-        now = self._upstream.clock.now()
-        with self._ledger.database.reader() as session:
-            members = {member.n: member for member in self._ledger.batches.members(session, batch.id, list(results))}
-        return [
-            settle(result, members.get(n) or _settled_before(n), batch, pricing, self._retries, now)
-            for n, result in results.items()
-        ]
+    def _missing(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
+        """Settlements for lines that no row has settled, a chunk at a time; runs in threads, one after the other."""
+        members = iter(self._members(batch))
+        pricing = self._upstream.pricing(batch, side)
+        while chunk := list(islice(members, ROWS_AT_ONCE)):
+            self._upstream.log(batch).warning("lines_missing", lines=len(chunk))
+            now = self._upstream.clock.now()
+            yield [settle(None, member, batch, pricing, self._retries, now) for member in chunk]
 
-    def _missing(self, batch: BatchRow, side: Side) -> list[Settlement]:
-        """Settlements for lines without a row."""
+    def _members(self, batch: BatchRow) -> Members:
         with self._ledger.database.reader() as session:
-            left = self._ledger.batches.unsettled(session, batch.id, ROWS_AT_ONCE)
-        if left:
-            self._upstream.log(batch).warning("lines_missing", lines=len(left))
-        now, pricing = self._upstream.clock.now(), self._upstream.pricing(batch, side)
-        return [settle(None, member, batch, pricing, self._retries, now) for member in left]
+            return self._ledger.batches.members(session, batch.id)
 
 
 def _settled_before(n: int) -> Member:

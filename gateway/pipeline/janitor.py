@@ -13,7 +13,7 @@ from gateway.config import Retries, Server, Storage
 from gateway.endings import cancelled, failure
 from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
-from gateway.records import RequestState
+from gateway.records import BatchState, RequestState
 from gateway.store.rows import BatchRow
 from gateway.upstream import Upstream, remote_of, trouble
 
@@ -49,7 +49,7 @@ class Janitor:
         await self._give_up(now)
         if self._server.on_disconnect == "cancel":
             await self._cancel_abandoned(now)
-        await self._ledger.batches.mark_cancelled(now)
+        await self._cancel_batches(now)
         for batch in await self._ledger.batches.undiscarded(now, BATCHES_AT_ONCE):
             await self._discard(batch)
         forget_before = now - self._storage.retention_days * 86_400
@@ -69,8 +69,20 @@ class Janitor:
 
     async def _cancel_abandoned(self, now: float) -> None:
         ending = cancelled()
-        while ended := await self._ledger.requests.cancel_abandoned(now - ABANDONED_SECONDS, ending, now, AT_ONCE):
+        while ended := await self._ledger.requests.cancel_abandoned(now - ABANDONED_SECONDS, ending, AT_ONCE):
             self._waiters.wake(dict.fromkeys(ended, ending))
+
+    async def _cancel_batches(self, now: float) -> None:
+        """Stop the batches of which nobody wants a line: those not sent fall apart, the poller cancels the others."""
+        for unwanted in await self._ledger.batches.cancelled_whole(BATCHES_AT_ONCE):
+            batch = await self._ledger.batches.claim_one(unwanted.id)
+            if batch is None:
+                continue
+            if batch.state is BatchState.SEALED:
+                _, settled = await self._ledger.batches.dissolve(batch, now, {})
+                self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+            else:
+                await self._ledger.batches.mark_cancelling(batch, now)
 
     async def _discard(self, batch: BatchRow) -> None:
         """Delete a settled batch's files, at the provider and here. Once: what fails expires by itself."""

@@ -16,6 +16,7 @@ from gateway.records import BatchState, RemoteBatch
 from gateway.store.batch_rows import Members, read_batch, read_batches, read_lines
 from gateway.store.boots import Boots
 from gateway.store.database import Database, Params, Session, Value
+from gateway.store.endings import put_result
 from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.rows import BatchRow, Cut, Ending, Line, Settled, Settlement
 from gateway.store.sealing import dissolve, seal

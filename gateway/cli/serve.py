@@ -1,0 +1,60 @@
+"""`batchway serve`: listen first, then load everything, then answer.
+
+Callers of a gateway that restarts use up their tries within about 1.5 s; from the moment the socket listens the kernel keeps them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.config import Storage, early
+from gateway.errors import ConfigurationError, LedgerLocked
+from gateway.listening import listen, raise_file_limit
+from gateway.store.lock import DirectoryLock
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration
+
+#: How long to wait for the process before us to let go of the ledger.
+LOCK_SECONDS = 10.0
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), help="Configuration file; else ./config.toml.")
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
+def serve(path: Path | None, log_level: str) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C; logs are JSON lines on standard error."""
+    try:
+        server, storage = early(path, os.environ)
+        lock = DirectoryLock.acquire(storage.directory, wait_seconds=LOCK_SECONDS)
+        listener = listen(server.host, server.port)
+    except (ConfigurationError, LedgerLocked) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {server.host}:{server.port}: {error}") from error
+    raise SystemExit(_run(path, storage, lock, listener, log_level))
+
+
+def _run(path: Path | None, storage: Storage, lock: DirectoryLock, listener: socket.socket, log_level: str) -> int:
+    """Everything after the socket listens; returns the exit status."""
+    from gateway.config import load  # noqa: PLC0415 - callers are kept by the kernel from here on
+    from gateway.logs import configure  # noqa: PLC0415 - as above
+    from gateway.run import run  # noqa: PLC0415 - as above
+
+    try:
+        configuration: Configuration = load(path, os.environ)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    configure(sys.stderr, log_level, configuration.secrets)
+    try:
+        return run(configuration, lock, listener, raise_file_limit())
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,159 @@
+"""A process of the gateway: configuration in, exit status out.
+
+Floor 6. Puts together what `app.Gateway` is given: plugins, simulators, router, database, event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib
+import importlib.util
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Literal, cast
+
+import structlog
+
+from gateway.app import Gateway
+from gateway.clock import Clock, SystemClock
+from gateway.config import Configuration, ProviderTable
+from gateway.errors import ConfigurationError
+from gateway.plugins import Kind, load_plugins, unresolved
+from gateway.routing import Router, build_router
+from gateway.sandbox.server import SandboxServer
+from gateway.sandbox.simulator import Simulator
+from gateway.store.lock import DirectoryLock
+from gateway.store.sqlite import SqliteDatabase
+
+#: The first SQLite without the WAL-reset bug, which needs two connections that write; we have one.
+SAFE_SQLITE = (3, 51, 3)
+
+
+def run(configuration: Configuration, lock: DirectoryLock, listener: socket.socket, most_callers: int) -> int:
+    """Serve until a signal to end; returns the exit status. Raises `ConfigurationError` when it cannot begin.
+
+    `most_callers`: how many connections the process may hold open.
+    """
+    server = configuration.server
+    if server.max_waiters > most_callers:
+        server = dataclasses.replace(server, max_waiters=most_callers)
+        configuration = dataclasses.replace(configuration, server=server)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(configuration, lock, listener))
+
+
+async def _serve(configuration: Configuration, lock: DirectoryLock, listener: socket.socket) -> int:
+    log = structlog.get_logger()
+    clock = SystemClock()
+    plugins = load_plugins()
+    if lines := unresolved(configuration.providers.values(), plugins):
+        raise ConfigurationError(lines)
+    for fault in plugins.faults:
+        log.error("plugin_broken", plugin=fault.plugin, distribution=fault.distribution, reason=fault.reason)
+    async with AsyncExitStack() as stack:
+        simulators = await start_simulators(configuration, plugins.kinds, clock, stack)
+        directory = configuration.storage.directory
+        router = build_router(
+            configuration, plugins.classes(), clock=clock, directory=directory / "providers", simulators=simulators
+        )
+        database = open_database(configuration, lock)
+        if tuple(map(int, database.library_version.split("."))) < SAFE_SQLITE:
+            log.info("sqlite_version", version=database.library_version, advice="one writer only: as it is here")
+        ended = Ended()
+        gateway = Gateway(configuration, router, database, clock, fail=ended.fail)
+        await gateway.start(listener)
+        gateway.tasks.spawn("router.warm", asyncio.to_thread(router.warm))
+        _announce(configuration, router, listener)
+        await ended.wait()
+        log.info("stopping")
+        await gateway.stop()
+    return ended.status
+
+
+class Ended:
+    """When the process should end, and with which status."""
+
+    def __init__(self) -> None:
+        """Listens for SIGTERM and SIGINT."""
+        self.status = 0
+        self._event = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._event.set)
+
+    def fail(self) -> None:
+        """End, and say that it is a failure: a supervisor should start us again."""
+        self.status = 1
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return when it is time to end."""
+        await self._event.wait()
+
+
+def open_database(configuration: Configuration, lock: DirectoryLock | None = None) -> SqliteDatabase:
+    """The ledger's database as configured. Raises `ConfigurationError` for an address nobody here understands."""
+    storage = configuration.storage
+    if storage.ledger:
+        raise ConfigurationError(["storage.ledger: only SQLite (an empty string) is supported by this version"])
+    return SqliteDatabase.open(
+        storage.directory,
+        durability=cast(Literal["full", "relaxed"], storage.durability),
+        min_free_bytes=storage.min_free_bytes,
+        reserve_bytes=storage.reserve_bytes,
+        lock=lock,
+    )
+
+
+async def start_simulators(
+    configuration: Configuration, kinds: Mapping[str, Kind], clock: Clock, stack: AsyncExitStack
+) -> dict[str, str]:
+    """Start the simulator of each provider with `sandbox = true`; returns their base URLs by provider.
+
+    Their state is kept in the storage directory, so that a restarted gateway finds its remote batches again.
+    """
+    simulated = [table for table in configuration.providers.values() if table.sandbox]
+    made: dict[str, Simulator] = {}
+    for table in simulated:
+        simulator_class = simulator_of(table, kinds)
+        if simulator_class is not None:
+            directory = configuration.storage.directory / "sandbox" / table.name
+            made[table.name] = simulator_class(clock=clock, name=table.name, directory=directory)
+    if not made:
+        return {}
+    server = await stack.enter_async_context(SandboxServer(list(made.values())))
+    return {name: server.base_url(simulator) for name, simulator in made.items()}
+
+
+def simulator_of(table: ProviderTable, kinds: Mapping[str, Kind]) -> type[Simulator] | None:
+    """The class that simulates a table's kind; None: there is none."""
+    kind = kinds.get(table.kind)
+    where = None if kind is None else kind.provider_class.simulator
+    if where is None:
+        return None
+    module, _, name = where.partition(":")
+    found: type[Simulator] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _announce(configuration: Configuration, router: Router, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    structlog.get_logger().info(
+        "listening",
+        base_url=f"http://{f'[{host}]' if ':' in host else host}:{port}/v1",
+        providers=sorted(name for name, provider in router.providers.items() if provider.disabled_reason is None),
+        disabled={name: reason for name, each in router.providers.items() if (reason := each.disabled_reason)},
+        storage=str(configuration.storage.directory),
+        durability=configuration.storage.durability,
+    )
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """uvloop where there is one: a sixth less CPU a request (measured)."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    loop: type[asyncio.AbstractEventLoop] = importlib.import_module("uvloop").Loop
+    return loop
