@@ -53,7 +53,7 @@ class Redactor:
         self, _logger: WrappedLogger, _method: str, event: MutableMapping[str, object]
     ) -> MutableMapping[str, object]:
         """Structlog's processor protocol."""
-        return {key: self._value(key, value, 0) for key, value in event.items()}
+        return {self.text(key): self._value(key, value, 0) for key, value in event.items()}
 
     def text(self, text: str) -> str:
         """`text` without anything secret, for messages that do not go through a logger."""
@@ -73,7 +73,7 @@ class Redactor:
         if _SECRET_KEY.search(key):
             return REDACTED
         if isinstance(value, Mapping) and depth < _DEEPEST:
-            return {str(name): self._value(str(name), inner, depth + 1) for name, inner in value.items()}
+            return {self.text(str(name)): self._value(str(name), inner, depth + 1) for name, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
             return [self._value("", inner, depth + 1) for inner in value]
         if isinstance(value, bytes | bytearray | memoryview):

@@ -33,9 +33,9 @@ def read_clients(tables: object, mistakes: Mistakes) -> tuple[Client, ...]:
         name = read_text("", table.get("name", ""), f"{where}.name", mistakes)
         key = read_text("", table.get("key", ""), f"{where}.key", mistakes, _KEY)
         client = Client(name=name, key_hash=_hash_of(key))
-        if not name or not name.isprintable():
+        if table.get("name", "") == "" or not name.isprintable():
             mistakes.add(f"{where}.name", "must be a name without control characters")
-        if not key:
+        if table.get("key", "") == "":
             mistakes.add(
                 f"{where}.key", 'must be the client\'s key, or "sha256:" and its SHA-256 in hexadecimal digits'
             )
@@ -43,7 +43,7 @@ def read_clients(tables: object, mistakes: Mistakes) -> tuple[Client, ...]:
             mistakes.add(f"{where}.key", '"sha256:" must be followed by 64 hexadecimal digits')
         if any(name == other.name for other in clients):
             mistakes.add(f"{where}.name", f'"{name}" is taken by another client')
-        if any(client.key_hash == other.key_hash for other in clients):
+        if key and any(client.key_hash == other.key_hash for other in clients):
             mistakes.add(f"{where}.key", "is the key of another client")
         clients.append(client)
     return tuple(clients)
@@ -81,7 +81,7 @@ def read_provider(name: str, table: object, mistakes: Mistakes) -> ProviderTable
         mistakes.add(where, "must be a table")
         return empty
     kind = read_text("", table.get("kind", ""), f"{where}.kind", mistakes)
-    if not kind:
+    if table.get("kind", "") == "":
         mistakes.add(f"{where}.kind", 'missing: say what kind of provider it is, like kind = "openai"')
     return ProviderTable(
         name=name,
