@@ -5,11 +5,11 @@ Such an API is a subclass: its `Settings`, its `limits`, and where needed `heade
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, ClassVar, Literal, cast
+from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
 
 import structlog
 
@@ -23,6 +23,7 @@ from gateway import (
     ProviderSettings,
     Rejected,
     RemoteBatch,
+    RemoteState,
     Result,
     Retryable,
 )
@@ -31,8 +32,11 @@ from gateway_openai.decode import decode_response, decode_row
 from gateway_openai.encode import encode_line, sent_body
 from gateway_openai.failures import creating, repeatable
 from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, oldest_first, past
-from gateway_openai.remote import STATES, listed, moment, parse_object, remote_batch, status_of
+from gateway_openai.remote import STATES, STOPPING, listed, moment, parse_object, remote_batch, status_of
 from gateway_openai.settings import OpenAISettings
+
+if TYPE_CHECKING:
+    import httpx2
 
 #: The SDK wants to know all endpoints by name; the provider is the one to say no.
 CreateEndpoint = Literal["/v1/chat/completions"]
@@ -83,13 +87,14 @@ class OpenAIProvider(Provider):
         own = self._own
         quick = openai.Timeout(own.timeout_seconds, connect=10.0)
         self._transfer = openai.Timeout(own.transfer_timeout_seconds, connect=10.0)
-        headers = {name: openai.Omit() if value is None else value for name, value in self.headers().items()}
+        headers = self.headers()
         self._client = openai.AsyncOpenAI(
             api_key=own.api_key.get_secret_value() or "missing",
             base_url=own.base_url,
             timeout=quick,
             max_retries=0,
-            default_headers=cast("Mapping[str, str]", headers),
+            default_headers={name: value for name, value in headers.items() if value is not None},
+            http_client=_without([name for name, value in headers.items() if value is None]),
         )
         self._client.organization = own.organization or None
         self._client.project = own.project or None
@@ -174,12 +179,13 @@ class OpenAIProvider(Provider):
                     await self._download(file_id, target)
 
     async def cancel(self, remote: RemoteBatch) -> None:
-        """`batches.cancel`; a batch that has ended already is left as it is."""
+        """`batches.cancel`; a batch that has ended, or is on its way there, is left as it is."""
         try:
             async with repeatable("cancel", refusable=True):
                 await self._client.batches.with_raw_response.cancel(remote.remote_id)
-        except Rejected:
-            return
+        except (Rejected, Retryable) as refused:
+            if await self._runs_on(remote):
+                raise Retryable(refused.reason) from refused
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the input file and the result files."""
@@ -222,6 +228,13 @@ class OpenAIProvider(Provider):
         response = await self._client.batches.with_raw_response.list(after=after or openai.omit, limit=PAGE)
         return parse_object(response.content)
 
+    async def _runs_on(self, remote: RemoteBatch) -> bool:
+        """Whether the batch has neither ended nor been told to."""
+        async with repeatable("poll"):
+            response = await self._client.batches.with_raw_response.retrieve(remote.remote_id)
+            status = status_of(parse_object(response.content))
+        return status not in STOPPING and STATES.get(status, RemoteState.RUNNING) is RemoteState.RUNNING
+
     def _read(self, content: Mapping[str, object]) -> RemoteBatch:
         """The batch in `content`; a state that is not known is named in the log once."""
         status = status_of(content)
@@ -260,6 +273,20 @@ class OpenAIProvider(Provider):
             raise Retryable(f"fetch: {target.tell() - start} of {promised} bytes of file {file_id} came")
         if last != b"\n":
             target.write(b"\n")
+
+
+def _without(names: Sequence[str]) -> httpx2.AsyncClient | None:
+    """The SDK's own HTTP client, less some headers; None when none is to go.
+
+    The SDK insists on `Authorization` unless each single call leaves it out, so it goes on the way to the socket.
+    """
+    import openai
+
+    async def strip(request: httpx2.Request) -> None:
+        for name in names:
+            request.headers.pop(name, None)
+
+    return openai.DefaultAsyncHttpxClient(event_hooks={"request": [strip]}) if names else None
 
 
 def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:

@@ -26,6 +26,8 @@ STATES: Mapping[str, RemoteState] = MappingProxyType(
         "failed": RemoteState.REFUSED,
     }
 )
+#: Words of batches that have been told to end.
+STOPPING = frozenset({"cancelling", "canceling"})
 #: Codes that say: too many tokens at the moment.
 TOKEN_CODES = frozenset({"token_limit_exceeded"})
 #: Codes that say: the account cannot pay, whatever the status.
