@@ -92,12 +92,12 @@ class Admitter:
         extent = slot_extent(session, arrival.fingerprint)
         if extent == 0 and arrival.samples:
             self._restore(session, arrival)
-            extent = max(sample.ordinal for sample in arrival.samples)
+            extent = max(sample.ordinal for sample in arrival.samples) + 1
         choice = self._choose(session, arrival) if extent else choose((), arrival.ask, self._now)
         if isinstance(choice, Absent):
             return Admission(seq=0, custom_id="", fresh=False, absent=True)
         if isinstance(choice, New):
-            return self._make_slot(session, arrival, token, extent + 1)
+            return self._make_slot(session, arrival, token, extent)
         slot = choice.slot
         self._give(session, arrival, slot.ordinal)
         ending = None
@@ -105,7 +105,7 @@ class Admitter:
             ending = _ending(session, slot.seq)
             self._served[slot.seq] = self._served.get(slot.seq, 0) + 1
         return Admission(
-            seq=slot.seq, custom_id=slot.custom_id, fresh=False, ending=ending, sample=slot.ordinal, of=extent
+            seq=slot.seq, custom_id=slot.custom_id, fresh=False, ending=ending, sample=slot.ordinal + 1, of=extent
         )
 
     def _choose(self, session: Session, arrival: Arrival) -> Choice:
@@ -137,7 +137,7 @@ class Admitter:
     def _make_slot(self, session: Session, arrival: Arrival, token: str, ordinal: int) -> Admission:
         seq = self._insert(session, arrival, token, held=True, ordinal=ordinal)
         self._give(session, arrival, ordinal)
-        return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True, sample=ordinal, of=ordinal)
+        return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True, sample=ordinal + 1, of=ordinal + 1)
 
     def _give(self, session: Session, arrival: Arrival, ordinal: int) -> None:
         if arrival.ask.run is None:

@@ -34,9 +34,9 @@ class Slots:
 
 
 def slot_extent(session: Session, fingerprint: bytes) -> int:
-    """The highest ordinal of a fingerprint; 0: it has no slot."""
+    """The ordinal of a fingerprint's next slot: one above the highest; 0: it has none."""
     row = session.row("slot_extent", {"fingerprint": fingerprint})
-    return int(row[0] or 0) if row else 0
+    return int(row[0]) if row else 0
 
 
 def load_slots(

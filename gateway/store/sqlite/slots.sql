@@ -1,8 +1,8 @@
 -- Queries on slots (requests with an ordinal) and on what runs were given. "Held" is always: by this boot, or by one alive.
 
 -- name: slot_extent
--- The highest ordinal of a fingerprint.
-SELECT max(ordinal) FROM requests WHERE fingerprint = :fingerprint AND ordinal IS NOT NULL;
+-- One above the highest ordinal of a fingerprint.
+SELECT coalesce(max(ordinal) + 1, 0) FROM requests WHERE fingerprint = :fingerprint AND ordinal IS NOT NULL;
 
 -- name: slots_all
 -- Every slot of a fingerprint that has few.
