@@ -52,13 +52,18 @@ def write_whole(path: Path, lines: Iterable[bytes]) -> int:
     """Write `lines`, each with a newline, to `path` at once or not at all; returns the bytes."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    with partial.open("wb", buffering=1 << 18) as file:
-        for line in lines:
-            file.write(line)
-            file.write(b"\n")
-        size = file.tell()
-        sync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb", buffering=1 << 18) as file:
+            for line in lines:
+                file.write(line)
+                file.write(b"\n")
+            size = file.tell()
+            sync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        # On a full disk half a spool would stand in the way of everything else.
+        partial.unlink(missing_ok=True)
+        raise
     return size
 
 
