@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 import orjson
 
 from gateway.config import Retries
-from gateway.errors import ENDINGS, ProviderError, Rejected, TokenLimit, openai_error
+from gateway.errors import (
+    ENDINGS,
+    Ambiguous,
+    Missing,
+    ProviderError,
+    Rejected,
+    Retryable,
+    TokenLimit,
+    Unauthorised,
+    openai_error,
+)
 from gateway.prices import Price, cost, read_usage
 from gateway.records import ErrorBody, RequestState, Result
 from gateway.store.rows import BatchRow, Ending, Member, Settlement, Usage
@@ -66,7 +76,7 @@ def settle(
         if member.cancel_at is not None:
             return _ended(member, status, cancelled(batch.lane.provider, batch.id), trouble)
         if member.attempts + 1 < retries.max_attempts:
-            pause = min(LONGEST_BACKOFF_SECONDS, retries.backoff_seconds * 2**member.attempts)
+            pause = min(LONGEST_BACKOFF_SECONDS, retries.backoff_seconds * 2.0 ** min(member.attempts, 20))
             return Settlement(n=member.n, status=status, ending=None, trouble=trouble, not_before=now + pause)
         return _ended(member, status, _exhausted(trouble, result, batch, retries), trouble)
     return _ended(member, status, _refused(result, batch), trouble)
@@ -177,10 +187,13 @@ class Dissolution:
 def dissolution(batch: BatchRow, refusal: ProviderError) -> Dissolution:
     """What to do with a batch the provider refused as a whole; no attempt is counted.
 
-    Named lines fail and the others go back. Unnamed, the batch is halved until the offending line stands alone.
+    Named lines fail and the others go back. Unnamed, the batch is halved until the offending line stands alone. What says
+    nothing of the lines, as a refused key, sends all of them back.
     """
     if isinstance(refusal, TokenLimit):
         return Dissolution(shrink=True)
+    if isinstance(refusal, Unauthorised | Retryable | Missing | Ambiguous):
+        return Dissolution()
     lines = refusal.lines if isinstance(refusal, Rejected) else {}
     named = {n: reason for n, reason in lines.items() if 0 <= n < batch.count}
     if not named and batch.count > 1:
