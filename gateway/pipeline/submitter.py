@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator
 
 from gateway.errors import (
+    Ambiguous,
     Missing,
     PluginFault,
     ProviderError,
@@ -90,7 +91,7 @@ class Submitter:
                 await self._done(batch, side, found, "found")
                 return
             batch = await self._prepare(batch, side)
-        except (Retryable, Missing, Unauthorised, PluginFault) as error:
+        except (Retryable, Missing, Unauthorised, Ambiguous, PluginFault) as error:
             await self._later(batch, trouble(error), _pause(error, batch))
             return
         except ProviderError as error:
@@ -102,7 +103,12 @@ class Submitter:
         """After an earlier create that went wrong, one more look whether the provider has the batch after all."""
         if not batch.submissions or not side.plugin.marked:
             return None
-        remotes = await self._upstream.call(side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS)
+        view = self._upstream.view(batch)
+        try:
+            remotes = await self._upstream.call(side, "find", side.plugin.find(view), FIND_SECONDS)
+        except (Rejected, TokenLimit) as error:
+            # Said of the listing, not of the batch: it may be there, so it must not be taken apart.
+            raise Retryable(trouble(error)) from error
         return remotes[0] if remotes else None
 
     async def _prepare(self, batch: BatchRow, side: Side) -> BatchRow:
