@@ -10,7 +10,7 @@ import asyncio
 import random
 
 from gateway.config import Polling, Retries
-from gateway.errors import Missing, PluginFault, ProviderError, Retryable, Unauthorised, Unsupported
+from gateway.errors import Missing, PluginFault, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState
 from gateway.store.rows import BatchRow
@@ -121,6 +121,9 @@ class Poller:
     async def _refused(self, batch: BatchRow, side: Side, refusal: ProviderError) -> None:
         if isinstance(refusal, Unauthorised):
             side.account.unauthorised(refusal.reason)
+        elif not isinstance(refusal, Rejected | TokenLimit):
+            # Its requests may be sealed again at once: not faster than the breaker allows.
+            side.account.create_failed(trouble(refusal))
         settled = await self._upstream.dissolve(batch, refusal)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
@@ -159,5 +162,8 @@ class Poller:
         """Ask the provider to stop; asked again at each poll until it has, which does no harm."""
         try:
             await self._upstream.call(side, "cancel", side.plugin.cancel(remote), CANCEL_SECONDS)
-        except (Unsupported, Retryable) as error:
+        except (Missing, Unauthorised):
+            raise
+        except (ProviderError, PluginFault) as error:
+            # A batch that has just ended cannot be cancelled either: whatever was said, the poll decides.
             self._upstream.log(batch).warning("cancel_failed", reason=trouble(error))
