@@ -31,6 +31,8 @@ ENDPOINT = "/v1/chat/completions"
 USUAL_GRACE_SECONDS = 4.0
 RETRY_GRACE_SECONDS = 1.0
 LEAST_GRACE_SECONDS = 0.5
+#: No caller is told more often that it waits, whatever it announces.
+LEAST_BEAT_SECONDS = 0.1
 #: httpx gives up after 5 s of silence and does not say so.
 HTTPX_SECONDS = 3.0
 #: For how long the ending behind an aborted 200 is owed to whoever asks.
@@ -52,7 +54,7 @@ def patience(headers: Mapping[str, str], retry: bool, waiting: Waiting) -> Patie
     beat = waiting.heartbeat_seconds
     grace = USUAL_GRACE_SECONDS
     if announced is not None:
-        grace, beat = announced / 2, min(beat, announced / 3)
+        grace, beat = announced / 2, min(beat, max(LEAST_BEAT_SECONDS, announced / 3))
     elif _HTTPX.match(headers.get("User-Agent", "")):
         grace, beat = HTTPX_SECONDS, min(beat, HTTPX_SECONDS)
     if retry:
@@ -62,12 +64,14 @@ def patience(headers: Mapping[str, str], retry: bool, waiting: Waiting) -> Patie
 
 def _announced(headers: Mapping[str, str]) -> float | None:
     """The read timeout a client tells of itself; None for what is not a finite positive number."""
-    text = headers.get("x-stainless-read-timeout") or headers.get("x-stainless-timeout") or ""
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
+        try:
+            seconds = float(headers.get(name, ""))
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and seconds > 0:
+            return seconds
+    return None
 
 
 class Chat:

@@ -47,7 +47,10 @@ class Heartbeats:
         """Beat every reply whose time has come."""
         now = self._clock.monotonic()
         for every_seconds, queue in list(self._queues.items()):
-            while queue and queue[0][0] <= now:
+            # Each at most once: what was put behind the others is not due again in this sweep, however short its interval.
+            for _ in range(len(queue)):
+                if queue[0][0] > now:
+                    break
                 _, number = queue.popleft()
                 reply = self._replies.get(number)
                 if reply is not None:
