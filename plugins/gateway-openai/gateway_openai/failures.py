@@ -41,15 +41,20 @@ async def creating() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def repeatable(what: str, *, refusable: bool = False) -> AsyncIterator[None]:
-    """Around a call that may be repeated: nothing comes out as `Ambiguous`, and `Rejected` only where it is `refusable`."""
+async def repeatable(what: str, *, refusable: bool = False, named: bool = True) -> AsyncIterator[None]:
+    """Around a call that may be repeated: nothing comes out as `Ambiguous`.
+
+    `Rejected` comes out only where the call is `refusable`, `Missing` only where it has `named` something: a 404 for an upload
+    or a list says that the address is wrong, which an operator can mend.
+    """
     import openai
 
     try:
         yield
     except openai.APIStatusError as error:
         failure = call_failure(error, what)
-        if isinstance(failure, Rejected | TokenLimit) and not refusable:
+        refused = isinstance(failure, Rejected) and not refusable
+        if refused or isinstance(failure, TokenLimit) or (isinstance(failure, Missing) and not named):
             failure = Retryable(failure.reason)
         raise failure from error
     except openai.APIError as error:

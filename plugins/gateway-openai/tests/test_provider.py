@@ -207,10 +207,11 @@ async def test_an_unknown_batch_is_missing(lab: Lab) -> None:
 
 
 async def test_a_bad_key_is_unauthorised_everywhere(lab: Lab) -> None:
-    """A revoked key is Unauthorised from every operation, and the key is in no message."""
+    """A revoked key is Unauthorised from every operation, and not repeated even where the provider repeats it."""
     batch = await lab.uploaded(chat("x"))
     remote = await lab.provider.submit(batch)
-    lab.simulator.faults.order(Fault(kind=FaultKind.REVOKED))
+    told = "Incorrect API key provided: sandbox."
+    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, status=401, message=told, times=None))
     calls = [
         lab.provider.upload(batch),
         lab.provider.submit(batch),

@@ -156,6 +156,14 @@ async def test_a_refused_look_is_only_a_lost_look(lab: Lab, operation: Operation
         await OPERATIONS[operation](lab.provider, lab.seal(chat("x")), remote)
 
 
+async def test_a_wrong_address_is_retryable(lab: Lab) -> None:
+    """A 404 for an upload or a list means that the base URL is wrong, and refuses nobody's request."""
+    async with provider_at(lab, lab.server.url(lab.simulator) + "/v2") as provider:
+        for call in (provider.upload(lab.seal(chat("x"))), provider.find(lab.seal(chat("x")))):
+            with pytest.raises(Retryable):
+                await call
+
+
 async def test_a_download_that_is_cut_is_retryable(lab: Lab) -> None:
     """Half a file never passes for a whole one; the next download has everything."""
     remote = await lab.run(*(chat(f"{n} {'x' * 500}") for n in range(200)))
