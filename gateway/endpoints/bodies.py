@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.endpoints.keys import CALLER
 from gateway.errors import Refusal
-from gateway.fingerprint import parse
+from gateway.fingerprint import IGNORED_FIELDS, IGNORED_PREFIX, parse
 from gateway.pipeline.intake import Incoming
 from gateway.store.rows import Ask
 
@@ -35,6 +35,7 @@ def incoming(request: web.Request, raw: bytes, endpoint: str) -> Incoming:
     """The call in a chat-completions request. Raises `Refusal` (400) naming the field that cannot be used."""
     body = parse(raw)
     _check(body)
+    _check_unhashed(body)
     metadata = body.get("metadata")
     return Incoming(
         client=request[CALLER].client,
@@ -63,8 +64,20 @@ def _check(body: Mapping[str, object]) -> None:
     if not isinstance(body.get("cache", {}), dict) and body["cache"] is not None:
         raise _bad("cache", "must be an object")
     tier = body.get("service_tier")
+    if tier is not None and not isinstance(tier, str):
+        raise _bad("service_tier", "must be a string")
     if tier in _SYNCHRONOUS_TIERS:
         raise _bad("service_tier", f"{tier!r} cannot be had in a batch; leave it out, or say 'flex'")
+
+
+def _check_unhashed(body: Mapping[str, object]) -> None:
+    """What `canonical_body` leaves out must be writable too: it is kept, or sent on."""
+    for name, value in body.items():
+        if name in IGNORED_FIELDS or name.startswith(IGNORED_PREFIX):
+            try:
+                orjson.dumps(value)
+            except TypeError as error:
+                raise _bad(name, f"cannot be sent on: {error}") from None
 
 
 def _ask(request: web.Request, body: Mapping[str, object]) -> Ask:
@@ -72,7 +85,7 @@ def _ask(request: web.Request, body: Mapping[str, object]) -> Ask:
     mode = headers.get("x-batchway-mode", "batch")
     if mode != "batch":
         raise Refusal("unsupported_field", f"x-batchway-mode {mode!r} is not offered; only 'batch' is.")
-    control = cache_control(headers.get("Cache-Control", "")) if "Cache-Control" in headers else {}
+    control = _directives(request, "Cache-Control")
     wishes = body.get("cache")
     wishes = wishes if isinstance(wishes, dict) else {}
     return Ask(
@@ -126,7 +139,12 @@ def _run(request: web.Request) -> str | None:
 
 def prefer(request: web.Request) -> dict[str, str]:
     """What the Prefer header says (RFC 7240)."""
-    return cache_control(request.headers.get("Prefer", "")) if "Prefer" in request.headers else {}
+    return _directives(request, "Prefer")
+
+
+def _directives(request: web.Request, header: str) -> dict[str, str]:
+    """A header that may come in several lines, which mean the same as one."""
+    return cache_control(",".join(request.headers.getall(header))) if header in request.headers else {}
 
 
 def cache_control(header: str) -> dict[str, str]:
