@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,14 +45,16 @@ class Keyring:
         if not self._clients and authorization is None:
             return ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
-        digest = _hash(key.strip() if scheme.lower() == "bearer" else "")
-        if hmac.compare_digest(digest, self._operator):
+        key = key.strip() if scheme.lower() == "bearer" else ""
+        digest = _hash(key)
+        # An empty key is nobody's, also where a token or a client's key came out empty.
+        if hmac.compare_digest(digest, self._operator) and key:
             return Caller(client="", operator=True)
         if not self._clients:
             return ANYBODY
         # Every hash is compared, so that time tells nothing of which one was near.
         found = [client.name for client in self._clients if hmac.compare_digest(digest, client.key_hash)]
-        if not found:
+        if not found or not key:
             raise Refusal(
                 "invalid_api_key",
                 "The API key is missing or is not one of this gateway's. It takes the keys of its own configuration "
@@ -61,15 +64,24 @@ class Keyring:
 
 
 def operator_token(directory: Path) -> str:
-    """The token of this gateway's operator; made at the first start, readable by the owner only."""
+    """The token of this gateway's operator; made at the first start, readable by the owner only.
+
+    A file that a crash left empty is made anew.
+    """
     path = directory / TOKEN_FILE
-    if not path.exists():
+    token = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+    if not token:
+        token = secrets.token_urlsafe(32)
         partial = path.with_suffix(".part")
-        partial.touch(mode=0o600)
-        partial.write_text(secrets.token_urlsafe(32), encoding="ascii")
+        # Made anew, so that whoever may read a file of an earlier crash cannot read this one.
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(token)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
-    return path.read_text(encoding="ascii").strip()
+    return token
 
 
 def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
