@@ -6,6 +6,7 @@ whoever wrote it: the gateway, an SDK or aiohttp.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -64,10 +65,8 @@ class Redactor:
         return text
 
     def _value(self, key: str, value: object, depth: int) -> object:
-        if value is None or isinstance(value, bool | float):
+        if value is None or isinstance(value, bool | int | float):
             return value
-        if isinstance(value, int):
-            return value if value.bit_length() < 64 else str(value)
         if key.lower() in _BODY_KEYS:
             return OMITTED
         if _SECRET_KEY.search(key):
@@ -140,7 +139,10 @@ def _processors(redactor: Redactor) -> list[Processor]:
 def _render(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
     """One line of JSON, the event's name first."""
     name = event.pop("event", "")
-    return orjson.dumps({"event": name, **event}, default=repr).decode(errors="replace")
+    try:
+        return orjson.dumps({"event": name, **event}).decode()
+    except TypeError:  # half a character, as a file name or a broken client may have it, or a number of 65 bits
+        return json.dumps({"event": name, **event})
 
 
 def _number(level: str) -> int:

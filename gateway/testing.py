@@ -53,7 +53,7 @@ class FakeClock:
         try:
             await woken
         finally:
-            if not woken.done() or woken.cancelled():
+            if woken.cancelled():
                 self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[2] is not woken]
                 heapq.heapify(self._sleepers)
 

@@ -138,6 +138,31 @@ def test_a_file_that_is_not_toml_says_where(text: str) -> None:
         load(Path("gateway.toml"), KEY)
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[server]\nport = true", "server.port"),
+        ("[waiting]\ngrace_seconds = false", "waiting.grace_seconds"),
+        ("[waiting]\ngrace_seconds = nan", "waiting.grace_seconds"),
+        ("[batching]\nwindow_seconds = 60\nmax_window_seconds = 30", "batching.max_window_seconds"),
+        ("[server]\nhost = 127", "server.host"),
+        ("[server]\nallowed_hosts = 'a'", "server.allowed_hosts"),
+        ("[server]\nallowed_hosts = [1]", "server.allowed_hosts"),
+        ("server = 1", "server"),
+        ("providers = 1", "providers"),
+        ("clients = [1]", "clients"),
+        ("[providers]\na = 1", "providers.a"),
+        ("[providers.a]\nkind = 'x'\nlimits = 1", "providers.a.limits"),
+        ("[providers.a]\nkind = 'x'\nprices = 1", "providers.a.prices"),
+        ("[providers.a]\nkind = 'x'\nprices = { m = 1 }", 'providers.a.prices."m"'),
+        ("[providers.a]\nkind = 'x'\nsandbox = 'yes'", "providers.a.sandbox"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_one_mistake(text: str, key: str) -> None:
+    """A flag is no number, a number no text, a value no table, and what must be ordered is."""
+    assert [line.split(":")[0] for line in mistakes(text)] == [key]
+
+
 def test_a_file_that_is_not_there_is_a_mistake() -> None:
     """A file that was asked for by name is not silently done without."""
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml: cannot be read"):

@@ -101,6 +101,7 @@ def test_variables_of_an_orchestrator_are_left_alone(path: Path) -> None:
         ("SERVR__PORT", "1", "servr: unknown key; did you mean server?"),
         ("SERVER__PORT", "many", "server.port: must be a whole number, not 'many'"),
         ("SERVER__PORT__X", "1", "BATCHWAY_SERVER__PORT__X: overrides a key inside 'port', which is not a table"),
+        ("SERVER__PORT", "1\nhost = 2", "server.port: must be a whole number"),
         ("SERVER", "1", None),
         ("ROUTES", "none", "routes: must be an array of tables: [[routes]]"),
         ("STORAGE__DIRECTORY", "${NOWHERE}", "storage.directory: the environment variable NOWHERE is not set"),

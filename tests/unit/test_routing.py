@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -40,6 +41,8 @@ class Plain(FakeProvider):
     def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
         Provider.__init__(self, name, settings, clock, directory)
         assert directory.is_dir()
+        for _ in range(10):
+            time.sleep(0)  # lets every other thread have its turn
         self.made.append(name)
 
     async def aclose(self) -> None:
@@ -128,6 +131,13 @@ def test_an_unknown_model_is_told_what_there_is(directory: Path, model: str) -> 
     assert (refusal.value.code, refusal.value.rule.status, refusal.value.param) == ("model_not_found", 404, "model")
     assert "gpt-*" in refusal.value.message
     assert "a/MODEL, b/MODEL" in refusal.value.message
+
+
+@pytest.mark.parametrize("model", ["", ":batch"])
+def test_a_name_must_be_one(directory: Path, model: str) -> None:
+    """Not even a route for everything takes a request without a model's name."""
+    with pytest.raises(Refusal, match="No route"):
+        router(directory, table("a"), routes={"*": "a"}).resolve(model)
 
 
 def test_routes_after_a_bare_star_are_never_tried(directory: Path) -> None:
