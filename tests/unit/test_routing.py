@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -41,13 +41,23 @@ class Plain(FakeProvider):
     def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
         Provider.__init__(self, name, settings, clock, directory)
         assert directory.is_dir()
-        for _ in range(10):
-            time.sleep(0)  # lets every other thread have its turn
         self.made.append(name)
 
     async def aclose(self) -> None:
         """Note that this one was closed."""
         self.closed.append(self.name)
+
+
+class Slow(Plain):
+    """A kind whose making lasts until a second one is being made, which must not happen, or a moment."""
+
+    kind: ClassVar[str] = "slow"
+    both: ClassVar[threading.Barrier] = threading.Barrier(2)
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        super().__init__(name, settings, clock, directory)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.both.wait(timeout=0.1)
 
 
 class Broken(Plain):
@@ -85,7 +95,7 @@ def router(directory: Path, *tables: ProviderTable, routes: Mapping[str, str] | 
         providers={each.name: each for each in tables},
         routes=tuple(Route(model=model, provider=provider) for model, provider in (routes or {}).items()),
     )
-    kinds = {kind.kind: kind for kind in (Plain, Broken, FakeProvider)}
+    kinds = {kind.kind: kind for kind in (Plain, Slow, Broken, FakeProvider)}
     return build_router(configuration, kinds, clock=FakeClock(), directory=directory, **more)  # type: ignore[arg-type]
 
 
@@ -182,7 +192,7 @@ def test_a_disabled_provider_says_what_to_do(directory: Path, disabled: Provider
 
 def test_an_instance_is_made_once_when_it_is_needed(directory: Path) -> None:
     """Building a router makes nothing; many threads that ask at once get one and the same instance."""
-    provider = router(directory, table("a", settings={"api_key": "k", "size": "7"}), routes={"*": "a"}).providers["a"]
+    provider = router(directory, table("a", "slow", {"api_key": "k", "size": "7"})).providers["a"]
     assert Plain.made == []
 
     got: list[Provider | None] = []
