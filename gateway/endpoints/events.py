@@ -52,24 +52,23 @@ class Thread:
 
     def replay(self, completion: Mapping[str, object]) -> Iterator[bytes]:
         """The events after the opening: every choice's content, refusal, tool calls and end, then usage, then the end mark."""
-        choices = completion.get("choices")
-        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
-            if isinstance(choice, dict):
-                yield from self._choice(place, choice)
+        for index, choice in _in_order(completion.get("choices")):
+            yield from self._choice(index, choice)
         usage = completion.get("usage")
         if self.usage and usage is not None:
             yield self._event([], usage)
         yield DONE
 
-    def _choice(self, place: int, choice: Mapping[str, object]) -> Iterator[bytes]:
-        index = choice.get("index")
-        index = index if isinstance(index, int) else place
+    def _choice(self, index: int, choice: Mapping[str, object]) -> Iterator[bytes]:
         message = choice.get("message")
         message = message if isinstance(message, dict) else {}
         if index:
             yield self.chunk({"role": "assistant", "content": ""}, index)
         logprobs = choice.get("logprobs")
-        for delta in _deltas(message):
+        deltas = _deltas(message)
+        if logprobs is not None and not deltas:
+            deltas = [{"content": ""}]
+        for delta in deltas:
             yield self._event(
                 [{"index": index, "delta": delta, "finish_reason": None}]
                 if logprobs is None
@@ -79,18 +78,29 @@ class Thread:
         yield self.chunk({}, index, choice.get("finish_reason") or "stop")
 
 
-def _deltas(message: Mapping[str, object]) -> Iterator[dict[str, object]]:
+def _in_order(choices: object) -> list[tuple[int, Mapping[str, object]]]:
+    """The choices by index: openai's own reader of streams wants the lower ones first."""
+    found = []
+    for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+        if isinstance(choice, dict):
+            index = choice.get("index")
+            found.append((index if isinstance(index, int) else place, choice))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _deltas(message: Mapping[str, object]) -> list[dict[str, object]]:
     """The parts of a message, in the order a model would have sent them."""
+    deltas: list[dict[str, object]] = []
     rest = {name: value for name, value in message.items() if name not in _OWN and value is not None}
     if rest:
-        yield rest
-    for name in ("content", "refusal"):
-        if message.get(name):
-            yield {name: message[name]}
+        deltas.append(rest)
+    deltas += [{name: message[name]} for name in ("content", "refusal") if message.get(name)]
     calls = message.get("tool_calls")
     for index, call in enumerate(calls if isinstance(calls, list) else ()):
         if isinstance(call, dict):
-            yield {"tool_calls": [{"index": index, **call}]}
+            # Some providers number every call 0, which readers would take for pieces of one.
+            deltas.append({"tool_calls": [{**call, "index": index}]})
+    return deltas
 
 
 def error_event(body: bytes) -> bytes:
