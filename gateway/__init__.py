@@ -3,8 +3,8 @@
 What a plugin author needs is here. To read the whole, follow one request: `endpoints/chat`, `pipeline/intake`,
 `pipeline/batcher`, `pipeline/submitter`, the plugin, `pipeline/poller`, `pipeline/collector`, `pipeline/waiters`.
 
-Each name is loaded when it is first used: `import gateway` alone brings nothing, so that `serve` can bind its port before
-pydantic is there, which costs 0.1 s.
+Each name is loaded when it is first used: `import gateway` alone brings nothing, so that `serve` can bind its port
+before pydantic is there, which costs 0.1 s.
 """
 
 from __future__ import annotations

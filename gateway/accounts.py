@@ -1,7 +1,7 @@
 """Whose key it is, and whether that account takes calls at the moment; every call of a plugin goes through here.
 
-Floor 3. One `Account` for all providers that share an account; it lives in this process only: after a restart every account is
-tried afresh, which costs one call.
+Floor 3. One `Account` for all providers that share an account; it lives in this process only: after a restart every
+account is tried afresh, which costs one call.
 """
 
 from __future__ import annotations

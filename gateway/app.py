@@ -1,4 +1,5 @@
-"""The composition root: builds every part, wires them, starts and stops them in order. The only module that knows everyone.
+"""The composition root: builds every part, wires them, starts and stops them in order. The only module that knows
+everyone.
 
 Floor 6. `Gateway.start` and `Gateway.stop` read as the life of the process.
 """
@@ -73,7 +74,13 @@ class Gateway:
     """One process of Batchway: a ledger, its workers, and the front door."""
 
     def __init__(
-        self, configuration: Configuration, router: Router, database: Database, clock: Clock, *, fail: Callable[[], None]
+        self,
+        configuration: Configuration,
+        router: Router,
+        database: Database,
+        clock: Clock,
+        *,
+        fail: Callable[[], None],
     ) -> None:
         """`database` is open and ours alone; `fail` is called when a worker has died and the process must not go on."""
         self.configuration = configuration
@@ -100,12 +107,25 @@ class Gateway:
         signals = Signals.make()
         self._start_workers(cache, waiters, signals)
         intake = Intake(
-            ledger, cache, self.router, waiters, self.metrics, clock, self.tasks, signals.arrived
+            ledger,
+            cache,
+            self.router,
+            waiters,
+            self.metrics,
+            clock=clock,
+            tasks=self.tasks,
+            arrived=signals.arrived,
         )
         chat = Chat(
-            intake, waiters, self.heartbeats, self.metrics, clock, configuration.server, configuration.waiting
+            intake,
+            waiters,
+            self.heartbeats,
+            self.metrics,
+            clock,
+            server=configuration.server,
+            waiting=configuration.waiting,
         )
-        self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, clock)
+        self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, clock=clock)
         keyring = Keyring(configuration.clients, operator_token(directory))
         door = Door(keyring, configuration.server.allowed_hosts, self.metrics, self.connections)
         app = web.Application(middlewares=[door.middleware], client_max_size=configuration.server.max_body_bytes)
@@ -134,7 +154,7 @@ class Gateway:
             accounts,
             configuration.batching,
             metrics,
-            clock,
+            clock=clock,
             arrived=signals.arrived,
             sealed=signals.sealed,
         )

@@ -65,7 +65,7 @@ class Pricing:
 
 
 def settle(
-    result: Result | None, member: Member, batch: BatchRow, pricing: Pricing, retries: Retries, now: float
+    result: Result | None, member: Member, batch: BatchRow, pricing: Pricing, retries: Retries, *, now: float
 ) -> Settlement:
     """What line `member.n` came to; `result` None: the provider has no row for it."""
     if result is not None and result.status == 200 and result.body is not None:
@@ -99,12 +99,8 @@ def _success(body: Mapping[str, object], member: Member, batch: BatchRow, pricin
     )
     counted = None
     if usage is not None:
-        counted = Usage(
-            input_tokens=usage.input, cached_tokens=usage.cached, output_tokens=usage.output
-        )
-    return Settlement(
-        n=member.n, status=200, ending=ending, usage=counted, cost_usd=paid, saved_usd=saved, billed=True
-    )
+        counted = Usage(input_tokens=usage.input, cached_tokens=usage.cached, output_tokens=usage.output)
+    return Settlement(n=member.n, status=200, ending=ending, usage=counted, cost_usd=paid, saved_usd=saved, billed=True)
 
 
 def _ended(member: Member, status: int, ending: Ending, trouble: str) -> Settlement:

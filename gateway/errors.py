@@ -190,13 +190,20 @@ ENDINGS: Mapping[str, Rule] = MappingProxyType(
             status=502, type=_UPSTREAM, should_retry=False, when="the provider answered the line with 401, 402 or 403"
         ),
         "provider_unavailable": Rule(
-            status=502, type=_UPSTREAM, should_retry=False, when="provider disabled, its key missing, or its plugin gone"
+            status=502,
+            type=_UPSTREAM,
+            should_retry=False,
+            when="provider disabled, its key missing, or its plugin gone",
         ),
         "attempts_exhausted": Rule(
             status=503, type=_UPSTREAM, should_retry=False, when="all attempts ended in 5xx or without an answer line"
         ),
         "too_many_waiters": Rule(
-            status=503, type="overloaded_error", should_retry=None, retry_after=30, when="max_waiters callers wait already"
+            status=503,
+            type="overloaded_error",
+            should_retry=None,
+            retry_after=30,
+            when="max_waiters callers wait already",
         ),
         "storage_full": Rule(
             status=503, type="overloaded_error", should_retry=None, retry_after=60, when="no disk space; not accepted"
@@ -208,7 +215,10 @@ ENDINGS: Mapping[str, Rule] = MappingProxyType(
             status=503, type="overloaded_error", should_retry=None, retry_after=5, when="the gateway is shutting down"
         ),
         "expired": Rule(
-            status=504, type="timeout_error", should_retry=False, when="all attempts expired, or given up at our deadline"
+            status=504,
+            type="timeout_error",
+            should_retry=False,
+            when="all attempts expired, or given up at our deadline",
         ),
         "not_cached": Rule(
             status=504, type=_INVALID, should_retry=False, when="only-if-cached and there is no stored answer"

@@ -1,7 +1,7 @@
 """What lines cost: prices from the configuration, else from genai-prices, else unknown. Never a guess.
 
-Floor 1. genai-prices answers with the full price where it knows no batch price, without saying so: here such a model has no
-batch price. Its price list comes with the package; nothing is fetched.
+Floor 1. genai-prices answers with the full price where it knows no batch price, without saying so: here such a model
+has no batch price. Its price list comes with the package; nothing is fetched.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Floor 1. A plugin author reads this file and `docs/writing-a-provider.md`, nothing else.
 
-Errors decide what happens next, by class and never by text: see `gateway.errors`. Whatever else escapes from a plugin is
-taken for a bug in it: the batch is parked, the traceback is logged under the plugin's name, the gateway goes on.
+Errors decide what happens next, by class and never by text: see `gateway.errors`. Whatever else escapes from a plugin
+is taken for a bug in it: the batch is parked, the traceback is logged under the plugin's name, the gateway goes on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A process of the gateway: configuration in, exit status out.
 
-Floor 6. Puts together what `app.Gateway` is given: plugins, simulators, router, database, event loop.
+Floor 7. Puts together what `app.Gateway` is given: plugins, simulators, router, database, event loop.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def open_database(configuration: Configuration, lock: DirectoryLock | None = Non
         raise ConfigurationError(["storage.ledger: only SQLite (an empty string) is supported by this version"])
     return SqliteDatabase.open(
         storage.directory,
-        durability=cast(Literal["full", "relaxed"], storage.durability),
+        durability=cast("Literal['full', 'relaxed']", storage.durability),
         min_free_bytes=storage.min_free_bytes,
         reserve_bytes=storage.reserve_bytes,
         lock=lock,
@@ -152,7 +152,7 @@ def _announce(configuration: Configuration, router: Router, listener: socket.soc
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """uvloop where there is one: a sixth less CPU a request (measured)."""
+    """Uvloop where there is one: a sixth less CPU a request (measured)."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     loop: type[asyncio.AbstractEventLoop] = importlib.import_module("uvloop").Loop

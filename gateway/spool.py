@@ -1,7 +1,7 @@
 """Files of batches on disk: the spool that is sent, the rows that were fetched.
 
-Floor 3. Both are named after the batch's marker and can be made anew: the spool from the ledger, the rows from the provider.
-Whole files only: written under a temporary name, synced, renamed.
+Floor 3. Both are named after the batch's marker and can be made anew: the spool from the ledger, the rows from the
+provider. Whole files only: written under a temporary name, synced, renamed.
 """
 
 from __future__ import annotations

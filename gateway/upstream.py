@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -62,6 +62,8 @@ class Upstream:
     arrived: asyncio.Event
     #: Set when batches were sealed.
     sealed: asyncio.Event
+    #: Remote batches that repeat one of ours, counted and stopped by this process.
+    known_copies: set[str] = field(default_factory=set)
 
     async def side(self, batch: BatchRow) -> Side | None:
         """The provider a batch was made for; parks the batch and returns None when it cannot be used now.
@@ -99,14 +101,12 @@ class Upstream:
             await work
         except StaleEpoch:
             self.log(batch).warning("batch_taken_over")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one batch must not stop the others
             self.log(batch).exception("batch_step_failed")
             with suppress(LedgerError):
                 await self.park(batch, trouble(error), PARK_SECONDS)
 
-    async def call(
-        self, side: Side, verb: str, work: Coroutine[object, object, T], at_most_seconds: float
-    ) -> T:
+    async def call(self, side: Side, verb: str, work: Coroutine[object, object, T], at_most_seconds: float) -> T:
         """A plugin's coroutine under guard; time-outs are `Retryable` (use `accounts.call` where they are not)."""
         try:
             return await self.accounts.call(side.provider, verb, work, at_most_seconds)
@@ -119,7 +119,9 @@ class Upstream:
         now = self.clock.now()
         if plan.shrink:
             await self._shrink(batch, refusal, now)
-        parts, settled = await self.ledger.batches.dissolve(batch, now, plan.refused, [new_marker() for _ in range(plan.parts)])
+        parts, settled = await self.ledger.batches.dissolve(
+            batch, now, plan.refused, [new_marker() for _ in range(plan.parts)]
+        )
         self.metrics.batches_dissolved.of(batch.lane.provider, type(refusal).__name__).inc()
         self.log(batch).warning(
             "batch_dissolved",
@@ -145,6 +147,9 @@ class Upstream:
     async def cancel_copies(self, batch: BatchRow, side: Side, copies: list[RemoteBatch]) -> None:
         """Stop remote batches that repeat one of ours; each is counted, whatever it still costs."""
         for copy in copies:
+            if copy.remote_id in self.known_copies:
+                continue
+            self.known_copies.add(copy.remote_id)
             self.metrics.duplicate_batches.of(side.provider.name).inc()
             self.log(batch).error("duplicate_batch", remote_id=copy.remote_id)
             if copy.state is not RemoteState.RUNNING:

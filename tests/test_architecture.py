@@ -40,7 +40,8 @@ FLOORS = {
     "pipeline": 4,
     "endpoints": 5,
     "app": 6,
-    "cli": 7,
+    "run": 7,
+    "cli": 8,
     "__main__": 8,
 }
 #: Floors whose rooms are single modules and may lean on each other, as long as no circle comes of it.
@@ -48,7 +49,7 @@ OPEN_FLOORS = {0, 1, 3}
 #: Public rooms beside the stairs: the highest floor each may import, and the other side rooms it may.
 SIDE_ROOMS = {"sandbox": (1, frozenset[str]()), "testing": (3, frozenset({"sandbox"}))}
 #: Who starts or checks simulators; nobody else knows that there are any.
-SANDBOX_USERS = {"sandbox", "testing", "plugins", "routing", "app", "cli"}
+SANDBOX_USERS = {"sandbox", "testing", "plugins", "routing", "app", "run", "cli"}
 #: All that a plugin sees of the gateway.
 PUBLIC_ROOMS = {"records", "errors", "clock", "provider", "hookspecs", "sandbox", "testing"}
 #: Rooms that must work the same whoever the provider is.

@@ -1,6 +1,6 @@
 """`batchway`: one command for each thing a person does; no logic of its own.
 
-Floor 7. Commands are loaded when they are used: `serve` must listen before anything heavy is imported.
+Floor 8. Commands are loaded when they are used: `serve` must listen before anything heavy is imported.
 """
 
 from __future__ import annotations

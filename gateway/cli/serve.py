@@ -1,6 +1,7 @@
 """`batchway serve`: listen first, then load everything, then answer.
 
-Callers of a gateway that restarts use up their tries within about 1.5 s; from the moment the socket listens the kernel keeps them.
+Callers of a gateway that restarts use up their tries within about 1.5 s; from the moment the socket listens the
+kernel keeps them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.config import Storage, early
+from gateway.config import early
 from gateway.errors import ConfigurationError, LedgerLocked
 from gateway.listening import listen, raise_file_limit
 from gateway.store.lock import DirectoryLock
@@ -35,19 +36,20 @@ def serve(path: Path | None, log_level: str) -> None:
     try:
         server, storage = early(path, os.environ)
         lock = DirectoryLock.acquire(storage.directory, wait_seconds=LOCK_SECONDS)
-        listener = listen(server.host, server.port)
-    except (ConfigurationError, LedgerLocked) as error:
+    except (ConfigurationError, LedgerLocked, OSError) as error:
         raise click.ClickException(str(error)) from error
+    try:
+        listener = listen(server.host, server.port)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {server.host}:{server.port}: {error}") from error
-    raise SystemExit(_run(path, storage, lock, listener, log_level))
+    raise SystemExit(_run(path, lock, listener, log_level))
 
 
-def _run(path: Path | None, storage: Storage, lock: DirectoryLock, listener: socket.socket, log_level: str) -> int:
+def _run(path: Path | None, lock: DirectoryLock, listener: socket.socket, log_level: str) -> int:
     """Everything after the socket listens; returns the exit status."""
-    from gateway.config import load  # noqa: PLC0415 - callers are kept by the kernel from here on
-    from gateway.logs import configure  # noqa: PLC0415 - as above
-    from gateway.run import run  # noqa: PLC0415 - as above
+    from gateway.config import load
+    from gateway.logs import configure
+    from gateway.run import run
 
     try:
         configuration: Configuration = load(path, os.environ)

@@ -1,12 +1,12 @@
 """`config.toml` and the environment, as small frozen records: one for each component, all mistakes at once.
 
-Floor 1. Start with `load`; `early` is its quick half for the first moment of `serve`. Every key, its default and its meaning
-stand in `sections`. Nothing in this package imports more than the standard library and the ground floor.
+Floor 1. Start with `load`; `early` is its quick half for the first moment of `serve`. Every key, its default and its
+meaning stand in `sections`. Nothing in this package imports more than the standard library and the ground floor.
 """
 
 from __future__ import annotations
 
-from gateway.config.loading import DEFAULT_FILE, early, is_loopback, load
+from gateway.config.loading import DEFAULT_FILE, early, examine, is_loopback, load
 from gateway.config.sections import (
     Batching,
     Cache,
@@ -39,6 +39,7 @@ __all__ = [
     "TokenPrices",
     "Waiting",
     "early",
+    "examine",
     "is_loopback",
     "load",
 ]

@@ -48,6 +48,17 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
     Without `path`, `./config.toml` is read if it exists. Raises `ConfigurationError` with all mistakes at once. A variable
     that a provider's table names and that is not set is no mistake: see `ProviderTable.missing_variables`.
     """
+    configuration, mistakes = examine(path, environ)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return configuration
+
+
+def examine(path: Path | None, environ: Mapping[str, str]) -> tuple[Configuration, list[str]]:
+    """As `load`, with the mistakes beside what could be read all the same, so that a check can go on and find more.
+
+    Raises `ConfigurationError` only for a file that cannot be read at all.
+    """
     settings = _read(path, environ)
     mistakes = settings.mistakes
     for name in settings.tree:
@@ -72,9 +83,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Configuration:
         secrets=secrets_of(providers.values()),
     )
     _check_together(configuration, mistakes)
-    if mistakes.lines:
-        raise ConfigurationError(mistakes.lines)
-    return dataclasses.replace(configuration, storage=settings.placed(configuration.storage))
+    return dataclasses.replace(configuration, storage=settings.placed(configuration.storage)), mistakes.lines
 
 
 def early(path: Path | None, environ: Mapping[str, str]) -> tuple[Server, Storage]:

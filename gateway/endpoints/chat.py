@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.config import Server, Waiting
-from gateway.endpoints.bodies import incoming, read_body, retry_count
+from gateway.endpoints.bodies import incoming, read_body
 from gateway.endpoints.events import Thread
 from gateway.endpoints.heartbeats import Heartbeats
 from gateway.endpoints.middleware import REQUEST_ID
@@ -74,6 +74,32 @@ def _announced(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A caller whose request has been accepted: all that is remembered of it while it waits."""
+
+    accepted: Accepted
+    patience: Patience
+    client: str
+    run: str | None
+    #: As the client wrote it.
+    model: str
+    stream: bool
+    #: Whether the stream should end with the usage.
+    usage: bool
+    detached: bool
+
+    @property
+    def seq(self) -> int:
+        """The ledger's number of its request."""
+        return self.accepted.admission.seq
+
+    @property
+    def custom_id(self) -> str:
+        """The name of its request."""
+        return self.accepted.admission.custom_id
+
+
 class Chat:
     """The handler and what it needs."""
 
@@ -84,6 +110,7 @@ class Chat:
         heartbeats: Heartbeats,
         metrics: Metrics,
         clock: Clock,
+        *,
         server: Server,
         waiting: Waiting,
     ) -> None:
@@ -105,103 +132,92 @@ class Chat:
                 "too_many_waiters",
                 f"{self._server.max_waiters} callers wait already (server.max_waiters). Nothing was recorded: try again.",
             )
-        accepted = await self._intake.accept(call)
-        # The connection may stay for hours: what was read is in the ledger now.
+        visit = _visit(call, await self._intake.accept(call), patience(request.headers, call.ask.retry, self._waiting))
+        # The caller may stay for hours: what it sent is in the ledger now, and kept nowhere else.
+        del call
         request._read_bytes = None  # noqa: SLF001 - aiohttp keeps a copy of the body as long as the request
-        ending = accepted.admission.ending
-        if ending is not None:
-            return await self._answer(request, call, accepted, ending)
-        if call.ask.detached:
-            return pending_response(accepted.admission.custom_id, RequestState.QUEUED, self._headers(request, accepted))
-        return await self._wait(request, call, accepted)
+        if visit.accepted.admission.ending is not None:
+            return await self._answer(request, visit, visit.accepted.admission.ending)
+        if visit.detached:
+            return pending_response(visit.custom_id, RequestState.QUEUED, _headers(request, visit))
+        return await self._wait(request, visit)
 
-    async def _answer(
-        self, request: web.Request, call: Incoming, accepted: Accepted, ending: Ending
-    ) -> web.StreamResponse:
-        """An ending that was there already, whole and with its true status."""
+    async def _answer(self, request: web.Request, visit: Visit, ending: Ending) -> web.StreamResponse:
+        """An ending that was there already."""
         delivered = False
+        stored = visit.accepted.stored
         try:
-            headers = self._headers(request, accepted, ending)
-            if call.body.get("stream") and ending.state is RequestState.SUCCEEDED:
-                response = await replayed(request, self._thread(call, accepted), ending, headers)
-            else:
-                response = await plain(request, ending, headers)
+            response = await self._whole(request, visit, ending)
             delivered = True
             return response
         finally:
-            self._waiters.mark(self._departure(call, accepted, delivered=delivered, last=not accepted.stored))
-            if accepted.stored:
-                self._waiters.unbook(accepted.admission.seq)
+            self._waiters.mark(self._departure(visit, delivered=delivered, last=not stored))
+            if stored:
+                self._waiters.unbook(visit.seq)
 
-    async def _wait(self, request: web.Request, call: Incoming, accepted: Accepted) -> web.StreamResponse:
+    async def _wait(self, request: web.Request, visit: Visit) -> web.StreamResponse:
         """Hold the caller until its request has ended; whatever happens, its mark is left behind."""
-        seq = accepted.admission.seq
-        future = self._waiters.attach(seq)
+        future = self._waiters.attach(visit.seq)
         delivered, owed_until = False, None
         try:
-            ending = await self._within_grace(request, call, seq, future)
+            ending = await self._within_grace(visit, future)
             if ending is not None:
-                response = await self._at_once(request, call, accepted, ending)
+                response = await self._whole(request, visit, ending)
                 delivered = True
                 return response
-            reply = self._reply(request, call, accepted)
-            ending = await self._keep_alive(reply, request, call, seq, future)
-            headers = self._headers(request, accepted, ending)
+            reply = self._reply(request, visit)
+            ending = await self._keep_alive(reply, visit, future)
+            if ending is None:
+                return reply.response
             if ending.state is RequestState.SUCCEEDED:
-                delivered = await reply.finish(ending, headers)
+                delivered = await reply.finish(ending, _headers(request, visit, ending))
             else:
-                delivered = await reply.fail(ending, headers)
+                delivered = await reply.fail(ending, _headers(request, visit, ending))
                 owed_until = None if delivered else self._clock.now() + OWED_SECONDS
             return reply.response
         finally:
-            departure = self._departure(call, accepted, delivered=delivered, last=False, owed_until=owed_until)
-            self._waiters.leave(seq, future, departure)
+            departure = self._departure(visit, delivered=delivered, last=False, owed_until=owed_until)
+            self._waiters.leave(visit.seq, future, departure)
 
-    async def _within_grace(
-        self, request: web.Request, call: Incoming, seq: int, future: asyncio.Future[Ending]
-    ) -> Ending | None:
+    async def _within_grace(self, visit: Visit, future: asyncio.Future[Ending]) -> Ending | None:
         """The ending if it comes before anything has been committed to the caller."""
-        ending = await self._waiters.look(seq, future)
+        ending = await self._waiters.look(visit.seq, future)
         if ending is not None:
             return ending
-        grace = patience(request.headers, call.ask.retry, self._waiting).grace_seconds
-        await asyncio.wait([future], timeout=grace)
+        await asyncio.wait([future], timeout=visit.patience.grace_seconds)
         try:
             return future.result() if future.done() else None
         except Stopping:
-            raise Refusal("stopping", "The gateway is shutting down; the request is kept. Ask again in a moment.") from None
+            raise Refusal(
+                "stopping", "The gateway is shutting down; the request is kept. Ask again in a moment."
+            ) from None
 
-    async def _at_once(
-        self, request: web.Request, call: Incoming, accepted: Accepted, ending: Ending
-    ) -> web.StreamResponse:
-        headers = self._headers(request, accepted, ending)
-        if call.body.get("stream") and ending.state is RequestState.SUCCEEDED:
-            return await replayed(request, self._thread(call, accepted), ending, headers)
+    async def _whole(self, request: web.Request, visit: Visit, ending: Ending) -> web.StreamResponse:
+        """An ending to a caller to whom nothing was committed: with its true status, or as a stream if it wants one."""
+        headers = _headers(request, visit, ending)
+        if visit.stream and ending.state is RequestState.SUCCEEDED:
+            return await replayed(request, self._thread(visit), ending, headers)
         return await plain(request, ending, headers)
 
-    async def _keep_alive(
-        self, reply: Reply, request: web.Request, call: Incoming, seq: int, future: asyncio.Future[Ending]
-    ) -> Ending:
-        """Commit to the caller, then beat until the ending is there."""
-        every = patience(request.headers, call.ask.retry, self._waiting).beat_seconds
+    async def _keep_alive(self, reply: Reply, visit: Visit, future: asyncio.Future[Ending]) -> Ending | None:
+        """Commit to the caller, then beat until the ending is there; None when the gateway stops first."""
         await reply.begin()
-        number = self._heartbeats.add(reply, every)
+        number = self._heartbeats.add(reply, visit.patience.beat_seconds)
         try:
             return await future
         except Stopping:
             reply.abort()
-            raise ConnectionResetError("stopping") from None
+            return None
         finally:
             self._heartbeats.remove(number)
 
-    def _reply(self, request: web.Request, call: Incoming, accepted: Accepted) -> Reply:
+    def _reply(self, request: web.Request, visit: Visit) -> Reply:
         if request.version < (1, 1):
             self._warn_of_http10()
             return Silent(request)
-        headers = self._headers(request, accepted)
-        if call.body.get("stream"):
-            return Events(request, self._thread(call, accepted), headers)
-        return Blanks(request, headers)
+        if visit.stream:
+            return Events(request, self._thread(visit), _headers(request, visit))
+        return Blanks(request, _headers(request, visit))
 
     def _warn_of_http10(self) -> None:
         """Once: a proxy that speaks HTTP/1.0 holds back every sign of life."""
@@ -211,46 +227,46 @@ class Chat:
                 "http10_caller", advice="behind nginx, set proxy_http_version 1.1 so that waiting callers hear from us"
             )
 
-    def _thread(self, call: Incoming, accepted: Accepted) -> Thread:
-        options = call.body.get("stream_options")
+    def _thread(self, visit: Visit) -> Thread:
         return Thread(
-            id=f"chatcmpl-{accepted.admission.custom_id}",
-            model=call.model,
-            created=int(self._clock.now()),
-            usage=isinstance(options, dict) and options.get("include_usage") is True,
+            id=f"chatcmpl-{visit.custom_id}", model=visit.model, created=int(self._clock.now()), usage=visit.usage
         )
 
-    def _departure(
-        self,
-        call: Incoming,
-        accepted: Accepted,
-        *,
-        delivered: bool,
-        last: bool,
-        owed_until: float | None = None,
-    ) -> Departure:
+    def _departure(self, visit: Visit, *, delivered: bool, last: bool, owed_until: float | None = None) -> Departure:
         return Departure(
-            seq=accepted.admission.seq,
+            seq=visit.seq,
             at=self._clock.now(),
             delivered=delivered,
             last=last,
             owed_until=owed_until,
-            client=call.client,
-            run=call.ask.run,
+            client=visit.client,
+            run=visit.run,
         )
 
-    def _headers(self, request: web.Request, accepted: Accepted, ending: Ending | None = None) -> dict[str, str]:
-        """What the caller learns beside the answer."""
-        admission = accepted.admission
-        headers = {
-            "x-request-id": request[REQUEST_ID],
-            "x-batchway-custom-id": admission.custom_id,
-            "x-batchway-provider": accepted.provider,
-            "x-batchway-cache": _cache_word(accepted),
-        }
-        if ending is not None:
-            headers |= ending_headers(ending)
-        return headers
+
+def _visit(call: Incoming, accepted: Accepted, patience: Patience) -> Visit:
+    options = call.body.get("stream_options")
+    return Visit(
+        accepted=accepted,
+        patience=patience,
+        client=call.client,
+        run=call.ask.run,
+        model=call.model,
+        stream=call.body.get("stream") is True,
+        usage=isinstance(options, dict) and options.get("include_usage") is True,
+        detached=call.ask.detached,
+    )
+
+
+def _headers(request: web.Request, visit: Visit, ending: Ending | None = None) -> dict[str, str]:
+    """What the caller learns beside the answer."""
+    headers = {
+        "x-request-id": request[REQUEST_ID],
+        "x-batchway-custom-id": visit.custom_id,
+        "x-batchway-provider": visit.accepted.provider,
+        "x-batchway-cache": _cache_word(visit.accepted),
+    }
+    return headers if ending is None else headers | ending_headers(ending)
 
 
 def _cache_word(accepted: Accepted) -> str:

@@ -59,9 +59,12 @@ def _refuse(transport: asyncio.Transport | None) -> None:
     if transport is None or transport.is_closing():
         return
     rule = ENDINGS["request_timeout"]
-    body = openai_error(
-        "request_timeout", "The request's headers came too slowly (server.header_seconds).", rule.type
+    body = openai_error("request_timeout", "The request's headers came too slowly (server.header_seconds).", rule.type)
+    head = (
+        "HTTP/1.1 408 Request Timeout\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
     )
-    head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     transport.write(head.encode("ascii") + body)
     transport.close()

@@ -1,7 +1,7 @@
 """A whole completion told again as the stream a client asked for. Pure.
 
-Source of the shapes: OpenAI's chat.completion.chunk as openai-python 3.54 parses it; what real clients bear was measured
-(heartbeats must be data chunks with one choice, one id and one model throughout).
+Source of the shapes: OpenAI's chat.completion.chunk as openai-python 3.54 parses it; what real clients bear was
+measured (heartbeats must be data chunks with one choice, one id and one model throughout).
 """
 
 from __future__ import annotations

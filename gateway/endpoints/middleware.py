@@ -1,23 +1,23 @@
-"""What every request passes, on every path: Host and Origin allow-lists, the client's key, and errors as OpenAI writes them."""
+"""What every request passes, on every path: Host and Origin allow-lists, the client's key, and errors as OpenAI writes
+them.
+"""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from gateway.config import is_loopback
 from gateway.endpoints.connections import Connections
 from gateway.endpoints.keys import CALLER, Keyring
 from gateway.errors import Refusal, Rule, openai_error
 from gateway.metrics import Metrics
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 #: What may be echoed from a caller's own x-request-id.
@@ -62,10 +62,14 @@ class Door:
             response = self._refused(_as_refusal(request, error))
         except (ConnectionResetError, TimeoutError):
             raise
-        except Exception:
-            structlog.get_logger().exception("request_failed", request_id=request_id, path=request.match_info.route.name)
+        except Exception:  # noqa: BLE001 - whatever it was, the caller gets an error object
+            structlog.get_logger().exception(
+                "request_failed", request_id=request_id, path=request.match_info.route.name
+            )
             response = self._refused(
-                Refusal("internal_error", f"A bug in the gateway. Its log has the details under request id {request_id}.")
+                Refusal(
+                    "internal_error", f"A bug in the gateway. Its log has the details under request id {request_id}."
+                )
             )
         if not response.prepared:
             response.headers["x-request-id"] = request_id
@@ -95,7 +99,9 @@ class Door:
 
     def _refused(self, refusal: Refusal) -> web.Response:
         self._metrics.requests_refused.of(refusal.code).inc()
-        return error_response(refusal.rule, openai_error(refusal.code, refusal.message, refusal.rule.type, refusal.param))
+        return error_response(
+            refusal.rule, openai_error(refusal.code, refusal.message, refusal.rule.type, refusal.param)
+        )
 
 
 def error_response(rule: Rule, body: bytes) -> web.Response:
@@ -124,7 +130,7 @@ def _request_id(request: web.Request) -> str:
 
 
 def _as_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
-    """aiohttp's own refusals in our words."""
+    """Aiohttp's own refusals in our words."""
     if error.status == 413:
         return Refusal("body_too_large", "The request body is larger than server.max_body_bytes.")
     if error.status == 405:

@@ -33,6 +33,7 @@ class Ops:
         waiters: Waiters,
         batcher: Batcher,
         metrics: Metrics,
+        *,
         clock: Clock,
     ) -> None:
         """Reads everything; steers the batcher and the ledger."""
@@ -54,7 +55,9 @@ class Ops:
         if not self._ledger.database.has_room():
             faults.append("the disk is full")
         disabled = {
-            provider.name: provider.disabled_reason for provider in self._router.providers.values() if provider.disabled_reason
+            provider.name: provider.disabled_reason
+            for provider in self._router.providers.values()
+            if provider.disabled_reason
         }
         body = {"status": "unavailable" if faults else "ok", "faults": faults, "disabled_providers": disabled}
         return web.json_response(body, status=503 if faults else 200)
@@ -133,4 +136,6 @@ class Ops:
 
 def _operators_only(request: web.Request) -> None:
     if not request[CALLER].operator:
-        raise Refusal("invalid_api_key", "This path wants the operator's token (operator.token in the storage directory).")
+        raise Refusal(
+            "invalid_api_key", "This path wants the operator's token (operator.token in the storage directory)."
+        )

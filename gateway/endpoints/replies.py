@@ -1,7 +1,8 @@
 """Ways of keeping a caller waiting: blanks before JSON, chunks of a stream, or silence.
 
-What is known within the grace goes out whole, with its true status (`plain`). After it the caller gets one of these; each has
-begin, beat, finish and fail. Real clients were measured: JSON parsers skip leading white space, and timeouts count silence.
+What is known within the grace goes out whole, with its true status (`plain`). After it the caller gets one of these;
+each has begin, beat, finish and fail. Real clients were measured: JSON parsers skip leading white space, and timeouts
+count silence.
 """
 
 from __future__ import annotations

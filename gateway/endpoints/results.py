@@ -91,7 +91,9 @@ class Results:
                 await asyncio.wait([future], timeout=seconds)
                 ending = future.result() if future.done() else None
         except Stopping:
-            raise Refusal("stopping", "The gateway is shutting down; the request is kept. Ask again in a moment.") from None
+            raise Refusal(
+                "stopping", "The gateway is shutting down; the request is kept. Ask again in a moment."
+            ) from None
         finally:
             departure = Departure(seq=found.seq, at=self._clock.now(), delivered=False, last=False)
             self._waiters.leave(found.seq, future, departure)

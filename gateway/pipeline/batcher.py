@@ -1,7 +1,8 @@
 """Seal windows into batches.
 
-Takes requests in `queued`, leaves them in `batched`, in a batch that is `sealed`. If the process dies half-way, the sealing transaction was
-committed, and the submitter finds the batch, or it was not, and the requests are still queued.
+Takes requests in `queued`, leaves them in `batched`, in a batch that is `sealed`. If the process dies half-way, the
+sealing transaction was committed, and the submitter finds the batch, or it was not, and the requests are still
+queued.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gateway.tasks import wait_for_event
 #: While arrivals pour in, windows are looked at no more often than this.
 LOOK_SECONDS = 0.05
 #: Windows are looked at this often even when nothing is heard.
-TICK_SECONDS = 5.0
+TICK_SECONDS = 1.0
 RIPEN_AT_MOST = 500
 #: A lane without its provider is looked at again after this long.
 PARK_SECONDS = 60.0
@@ -120,8 +121,8 @@ class Batcher:
         accounts: Accounts,
         batching: Batching,
         metrics: Metrics,
-        clock: Clock,
         *,
+        clock: Clock,
         arrived: asyncio.Event,
         sealed: asyncio.Event,
     ) -> None:

@@ -1,7 +1,8 @@
 """Fetch what an ended batch came to, settle every line, wake whoever waits.
 
-Takes batches in `ended`, leaves them in `collected` and their requests in an ending, or `queued` again. If the process dies half-way, the lines
-settled so far are settled (each once: they are keyed by batch and place) and the rest is read again.
+Takes batches in `ended`, leaves them in `collected` and their requests in an ending, or `queued` again. If the
+process dies half-way, the lines settled so far are settled (each once: they are keyed by batch and place) and the
+rest is read again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gateway.config import Retries
-from gateway.endings import Pricing, settle
+from gateway.endings import settle
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RequestState, Result, line_number
@@ -47,7 +48,14 @@ class Collector:
     """Claims ended batches and takes each through fetch, settle and wake."""
 
     def __init__(
-        self, upstream: Upstream, waiters: Waiters, cache: Cache, retries: Retries, tasks: Tasks, *, ended: asyncio.Event
+        self,
+        upstream: Upstream,
+        waiters: Waiters,
+        cache: Cache,
+        retries: Retries,
+        tasks: Tasks,
+        *,
+        ended: asyncio.Event,
     ) -> None:
         """Listens to `ended`, tells by `upstream.arrived` when requests went back."""
         self._upstream = upstream
@@ -191,7 +199,7 @@ class Collector:
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             now = self._upstream.clock.now()
             yield [
-                settle(row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries, now)
+                settle(row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries, now=now)
                 for row in chunk
             ]
 
@@ -219,7 +227,7 @@ class Collector:
         while chunk := list(islice(members, ROWS_AT_ONCE)):
             self._upstream.log(batch).warning("lines_missing", lines=len(chunk))
             now = self._upstream.clock.now()
-            yield [settle(None, member, batch, pricing, self._retries, now) for member in chunk]
+            yield [settle(None, member, batch, pricing, self._retries, now=now) for member in chunk]
 
     def _members(self, batch: BatchRow) -> Members:
         with self._ledger.database.reader() as session:

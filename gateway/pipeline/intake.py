@@ -1,7 +1,8 @@
 """Accept a call: recognise it, or record it durably.
 
-Takes calls that are parsed; leaves requests in `queued`, or the caller with a stored ending. If the process dies half-way, either the
-commit was not done and nothing was accepted, or the request is queued and the caller's retry finds it by name or fingerprint.
+Takes calls that are parsed; leaves requests in `queued`, or the caller with a stored ending. If the process dies
+half-way, either the commit was not done and nothing was accepted, or the request is queued and the caller's retry
+finds it by name or fingerprint.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gateway.provider import Provider
 from gateway.records import MARKER_LENGTH, Call, Limits, line_id
 from gateway.routing import ConfiguredProvider, Router
 from gateway.store.cache import Cache
-from gateway.store.choose import Absent, Serve, choose
+from gateway.store.choose import Serve, choose
 from gateway.store.ledger import Ledger
 from gateway.store.rows import Admission, Arrival, Ask, Departure, LaneKey, Slot
 from gateway.tasks import Tasks
@@ -68,6 +69,7 @@ class Intake:
         router: Router,
         waiters: Waiters,
         metrics: Metrics,
+        *,
         clock: Clock,
         tasks: Tasks,
         arrived: asyncio.Event,
@@ -129,9 +131,7 @@ class Intake:
 
     async def _slots(self, print_: bytes, incoming: Incoming) -> list[Slot]:
         limit = SLOTS_AT_MOST + self._waiters.unfolded
-        rows = await self._ledger.slots.of(
-            print_, incoming.client, incoming.ask.run, self._clock.now(), limit
-        )
+        rows = await self._ledger.slots.of(print_, incoming.client, incoming.ask.run, self._clock.now(), limit)
         return self._waiters.overlay(rows)
 
     async def _serve(self, slots: list[Slot], ask: Ask, provider: ConfiguredProvider) -> Accepted | None:
@@ -190,7 +190,7 @@ class Intake:
         departures = self._waiters.take_departures()
         try:
             admissions = await self._ledger.requests.admit([arrival for arrival, _ in gathered], departures)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
             self._waiters.put_back(departures)
             for _, future in gathered:
                 future.set_exception(_not_accepted(error))
@@ -211,7 +211,9 @@ class Intake:
                 param="custom_id",
             )
         if admission.absent:
-            raise Refusal("not_cached", "There is no stored answer for this request, and only-if-cached asks for no other.")
+            raise Refusal(
+                "not_cached", "There is no stored answer for this request, and only-if-cached asks for no other."
+            )
         if admission.fresh:
             self._metrics.requests_accepted.of(provider.name).inc()
         return Accepted(admission=admission, provider=provider.name)

@@ -1,8 +1,8 @@
 """What must happen in the end: nothing waits for ever, nothing is kept for ever.
 
-Takes requests that are `queued` too long and leaves them `expired`, queued ones nobody waits for any more (if so configured) and leaves them
-`cancelled`; takes batches that are `collected` or `dissolved` and leaves nothing of them at the provider. If the process dies half-way, the
-next round finds what is left.
+Takes requests that are `queued` too long and leaves them `expired`, queued ones nobody waits for any more (if so
+configured) and leaves them `cancelled`; takes batches that are `collected` or `dissolved` and leaves nothing of them
+at the provider. If the process dies half-way, the next round finds what is left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ ABANDONED_SECONDS = 120.0
 class Janitor:
     """Goes round every now and then."""
 
-    def __init__(self, upstream: Upstream, waiters: Waiters, server: Server, storage: Storage, retries: Retries) -> None:
+    def __init__(
+        self, upstream: Upstream, waiters: Waiters, server: Server, storage: Storage, retries: Retries
+    ) -> None:
         """Nothing is done yet."""
         self._upstream = upstream
         self._ledger = upstream.ledger
@@ -54,7 +56,7 @@ class Janitor:
             await self._discard(batch)
         forget_before = now - self._storage.retention_days * 86_400
         while await self._ledger.requests.forget(forget_before, AT_ONCE) == AT_ONCE:
-            await asyncio.sleep(0)
+            pass
 
     async def _give_up(self, now: float) -> None:
         """Queued for longer than anybody waits: the request ends, and says so."""

@@ -1,7 +1,8 @@
 """Ask providers how their batches are.
 
-Takes batches in `submitted`, leaves them in `ended`, in `dissolved` when the provider refused them, or in `reconciling` when it does not know
-them. If the process dies half-way the batch is still `submitted`, and is asked for again: a poll changes nothing.
+Takes batches in `submitted`, leaves them in `ended`, in `dissolved` when the provider refused them, or in
+`reconciling` when it does not know them. If the process dies half-way the batch is still `submitted`, and is asked
+for again: a poll changes nothing.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Poller:
         now = self._upstream.clock.now()
         if remote.state is RemoteState.RUNNING:
             least = side.provider.limits.min_poll_seconds
-            pause = poll_interval(batch, self._polling, least, now) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            pause = poll_interval(batch, self._polling, least, now) * random.uniform(1 - JITTER, 1 + JITTER)
             await self._ledger.batches.polled(batch, remote, now + pause)
         elif remote.state is RemoteState.ENDED:
             await self._ledger.batches.ended(batch, remote, now)

@@ -1,7 +1,8 @@
 """Find out whether a provider has a batch that may or may not have been created.
 
-Takes batches in `reconciling`, and those in `submitting` whose process died; leaves them in `submitted` (found), or in `sealed` (surely not
-there: sent again under the same marker). If the process dies half-way the batch is still `reconciling`, and the quarantine starts anew.
+Takes batches in `reconciling`, and those in `submitting` whose process died; leaves them in `submitted` (found), or
+in `sealed` (surely not there: sent again under the same marker). If the process dies half-way the batch is still
+`reconciling`, and the quarantine starts anew.
 """
 
 from __future__ import annotations

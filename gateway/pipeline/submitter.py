@@ -1,8 +1,8 @@
 """Hand sealed batches to their providers, each exactly once.
 
-Takes batches in `sealed`, leaves them in `submitted`; or in `sealed` for later, in `dissolved`, or, when it cannot be known what the
-provider did, in `reconciling`. If the process dies half-way: before the intent is committed the batch is `sealed` and nothing was created;
-after it the batch is in `submitting`, which the reconciler takes for unknown.
+Takes batches in `sealed`, leaves them in `submitted`; or in `sealed` for later, in `dissolved`, or, when it cannot be
+known what the provider did, in `reconciling`. If the process dies half-way: before the intent is committed the batch
+is `sealed` and nothing was created; after it the batch is in `submitting`, which the reconciler takes for unknown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,15 @@ LINES_AT_ONCE = 500
 class Submitter:
     """Claims sealed batches and takes each through spool, upload, intent and create."""
 
-    def __init__(self, upstream: Upstream, waiters: Waiters, tasks: Tasks, *, submitted: asyncio.Event, doubted: asyncio.Event) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        waiters: Waiters,
+        tasks: Tasks,
+        *,
+        submitted: asyncio.Event,
+        doubted: asyncio.Event,
+    ) -> None:
         """Listens to `upstream.sealed`, tells by `submitted` and `doubted`."""
         self._upstream = upstream
         self._ledger = upstream.ledger

@@ -1,7 +1,7 @@
 """Callers that wait for an answer, and the mark each leaves when it goes.
 
-Takes requests in any state and leaves them as they are; if the process dies half-way, its callers' connections break, the holds of
-its boot end with it, and the callers' retries find their requests by name or fingerprint.
+Takes requests in any state and leaves them as they are; if the process dies half-way, its callers' connections break,
+the holds of its boot end with it, and the callers' retries find their requests by name or fingerprint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Simulated providers: for plugin authors who write one, for users who rehearse, and for our own tests.
 
-A simulator is a real HTTP server in a provider's own wire format. To write one, subclass `Simulator`; to run one, give it to
-`SandboxServer`; to make it misbehave, order a `Fault`; to see what was asked of it, read `submissions()`.
+A simulator is a real HTTP server in a provider's own wire format. To write one, subclass `Simulator`; to run one,
+give it to `SandboxServer`; to make it misbehave, order a `Fault`; to see what was asked of it, read `submissions()`.
 """
 
 from __future__ import annotations

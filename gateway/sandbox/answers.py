@@ -1,7 +1,8 @@
 """What a simulated model says: a pure function of the request, so that a test can tell whose answer it got.
 
-The text ends in `#` and `body_hash` of the request. A prompt that lists its options (`Answer with one word: yes or no.`) gets
-one of them instead. Sampling (an explicit temperature above 0) adds the name of the line, so that samples differ.
+The text ends in `#` and `body_hash` of the request. A prompt that lists its options (`Answer with one word: yes or
+no.`) gets one of them instead. Sampling (an explicit temperature above 0) adds the name of the line, so that samples
+differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Words in a prompt that make its line fail, so that a user can rehearse from the client's side.
 
-`[sandbox: WORD WORD=VALUE ...]` anywhere in a message, for instance `[sandbox: status=429 times=1]`; `docs/sandbox.md` lists
-all of them. Nothing else of the simulator looks at what a prompt says.
+`[sandbox: WORD WORD=VALUE ...]` anywhere in a message, for instance `[sandbox: status=429 times=1]`;
+`docs/sandbox.md` lists all of them. Nothing else of the simulator looks at what a prompt says.
 """
 
 from __future__ import annotations

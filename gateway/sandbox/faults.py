@@ -1,6 +1,7 @@
 """Faults to order: what shall go wrong, where, and how often.
 
-A fault is ordered on a simulator (`simulator.faults.order(...)`, or `POST /_sandbox/faults`) and used up by what it hits.
+A fault is ordered on a simulator (`simulator.faults.order(...)`, or `POST /_sandbox/faults`) and used up by what it
+hits.
 """
 
 from __future__ import annotations

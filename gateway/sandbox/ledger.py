@@ -1,7 +1,7 @@
 """What was submitted to a simulator, and how often: the proof that nothing is asked twice.
 
-Every line that was ever in a created batch is on record with the batch and the hash of its body, also after its file has
-been deleted. Two lines with one hash are the same question asked twice, whatever their ids.
+Every line that was ever in a created batch is on record with the batch and the hash of its body, also after its file
+has been deleted. Two lines with one hash are the same question asked twice, whatever their ids.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The two passes over a batch's lines: checking them, and answering them into result files.
 
-Nothing runs in the background: a pass is made when somebody first looks at a batch whose time has come, in slices that let
-the loop breathe. A batch is never in memory; what is kept for a line while a pass is running is its name or its place.
+Nothing runs in the background: a pass is made when somebody first looks at a batch whose time has come, in slices
+that let the loop breathe. A batch is never in memory; what is kept for a line while a pass is running is its name or
+its place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The long memory of answers: diskcache, read in the loop, written by a thread of its own. May be deleted at any time.
 
-Nothing that happens to it fails a request or gives a wrong answer: every fault is a miss, and a directory that cannot be
-used is put aside and begun anew. Its files are neither mapped into memory nor in WAL mode (whose index is mapped): a mapped
-file that somebody truncates kills the process.
+Nothing that happens to it fails a request or gives a wrong answer: every fault is a miss, and a directory that cannot
+be used is put aside and begun anew. Its files are neither mapped into memory nor in WAL mode (whose index is mapped):
+a mapped file that somebody truncates kills the process.
 """
 
 from __future__ import annotations

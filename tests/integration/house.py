@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,26 @@ QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.05, finalizing
 MODEL = "sim-small"
 
 
+class WarpClock(SystemClock):
+    """The machine's clock, which a test can put forward; whoever sleeps goes on sleeping."""
+
+    def __init__(self) -> None:
+        """In step with the machine."""
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        """The machine's time and what it was put forward by."""
+        return super().now() + self.ahead
+
+    def monotonic(self) -> float:
+        """As `now`."""
+        return super().monotonic() + self.ahead
+
+    def jump(self, seconds: float) -> None:
+        """Put it forward."""
+        self.ahead += seconds
+
+
 @dataclass(frozen=True, kw_only=True)
 class House:
     """One running gateway in front of one simulator."""
@@ -35,6 +56,7 @@ class House:
     gateway: Gateway
     simulator: OpenAISimulator
     url: str
+    clock: WarpClock
 
     def client(self, *, run: str | None = None, **options: object) -> AsyncOpenAI:
         """The official client, pointed here; without retries unless said otherwise."""
@@ -45,6 +67,38 @@ class House:
     def http(self) -> httpx2.AsyncClient:
         """A plain HTTP client, pointed here."""
         return httpx2.AsyncClient(base_url=self.url, timeout=60)
+
+    async def ask(self, text: str, *, run: str = "", **options: object) -> Answered:
+        """One question through plain HTTP; the caller bears a minute of silence."""
+        headers = {"x-stainless-read-timeout": "60", **options.pop("headers", {})}  # type: ignore[dict-item]
+        async with self.http() as client:
+            response = await client.post(
+                f"{run}/v1/chat/completions",
+                json={"model": MODEL, "messages": messages(text), **options},
+                headers=headers,
+            )
+        return Answered(status=response.status_code, body=response.json(), headers=dict(response.headers))
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
+        """Return when `condition` holds; fail when it does not within a deadline that only a hang reaches."""
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(0.01)
+
+    async def skip_until(self, asked: asyncio.Future[list[Answered]]) -> None:
+        """Put the clock forward, a minute at a time, until all callers have their answers."""
+
+        async def over() -> bool:
+            self.clock.jump(60)
+            await asyncio.sleep(0.05)
+            return asked.done()
+
+        await self.until(over, seconds=60)
+
+    async def wasted_and_billed(self) -> tuple[int, int]:
+        """Billed lines nobody could use, and all billed lines (no price is known for the simulated model)."""
+        bills = await self.gateway.ledger.bills.totals()
+        return sum(bill.wasted_lines for bill in bills), sum(bill.unpriced_lines for bill in bills)
 
     async def lines(self) -> int:
         """How many lines were ever submitted."""
@@ -67,13 +121,33 @@ def configuration(directory: Path, **sections: object) -> Configuration:
     return Configuration(**settings)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a caller got."""
+
+    status: int
+    body: dict[str, dict[str, str]]
+    headers: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """The answer's words."""
+        choices: list[dict[str, dict[str, str]]] = self.body["choices"]  # type: ignore[assignment]
+        return choices[0]["message"]["content"]
+
+    @property
+    def code(self) -> str:
+        """The error's code."""
+        return self.body["error"]["code"]
+
+
 @asynccontextmanager
 async def open_house(
     directory: Path, sandbox: SandboxSettings = QUICK, simulator: OpenAISimulator | None = None, **sections: object
 ) -> AsyncIterator[House]:
     """Start simulator and gateway, and stop both; the ledger stays in `directory`."""
-    clock = SystemClock()
-    simulator = simulator or OpenAISimulator(clock=clock, name="sim", settings=sandbox)
+    clock = WarpClock()
+    simulator = simulator or OpenAISimulator(clock=SystemClock(), name="sim", settings=sandbox)
     async with SandboxServer([simulator]) as server:
         settings = configuration(directory, **sections)
         router = build_router(
@@ -91,7 +165,7 @@ async def open_house(
         await gateway.start(listener)
         port = listener.getsockname()[1]
         try:
-            yield House(gateway=gateway, simulator=simulator, url=f"http://127.0.0.1:{port}")
+            yield House(gateway=gateway, simulator=simulator, url=f"http://127.0.0.1:{port}", clock=clock)
         finally:
             await gateway.stop()
         assert not faults

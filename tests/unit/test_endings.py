@@ -57,7 +57,7 @@ def result_of(status: int, *, retriable: bool = False, code: str | None = None, 
 
 def settled(result: Result | None, member: Member | None = None, retries: Retries | None = None) -> Settlement:
     """What a line came to, at unknown prices."""
-    return settle(result, member or member_of(), batch_of(), UNKNOWN, retries or Retries(), NOW)
+    return settle(result, member or member_of(), batch_of(), UNKNOWN, retries or Retries(), now=NOW)
 
 
 def error_in(settlement: Settlement) -> dict[str, object]:
@@ -83,7 +83,7 @@ def test_an_answer_is_billed_at_the_batch_price() -> None:
     half = Price(input=1e-6, cached=1e-6, output=4e-6, written=1e-6)
     whole = Price(input=2e-6, cached=2e-6, output=8e-6, written=2e-6)
     answer = Result(line_id="x-2", status=200, body=ANSWER)
-    settlement = settle(answer, member_of(), batch_of(), Pricing(batch=half, full=whole), Retries(), NOW)
+    settlement = settle(answer, member_of(), batch_of(), Pricing(batch=half, full=whole), Retries(), now=NOW)
     assert settlement.billed
     assert settlement.cost_usd == pytest.approx(1.0 + 2.0)
     assert settlement.saved_usd == pytest.approx(3.0)
