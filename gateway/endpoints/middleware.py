@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -25,6 +24,9 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Asked by load balancers and container runtimes, which have no key.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _ANY_HOST = "*"
+#: `name:port` or `[v6]:port` and nothing else: what is read leniently here, somebody reads otherwise elsewhere.
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f.]*:[0-9a-f:.]*)\]|([a-z0-9._-]+?)\.?)(?::[0-9]*)?")
+_ORIGIN = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class Door:
@@ -35,7 +37,7 @@ class Door:
     ) -> None:
         """`allowed_hosts` are names beside the loopback ones; `*` allows any Host (not any Origin)."""
         self._keyring = keyring
-        self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._allowed = frozenset(host.lower().strip("[]") for host in allowed_hosts)
         self._metrics = metrics
         self._connections = connections
         self.middleware = self._as_middleware()
@@ -51,35 +53,37 @@ class Door:
         self._connections.spoke(request.protocol)
         request[REQUEST_ID] = request_id = _request_id(request)
         try:
-            self._check_host(request.headers.get("Host"))
+            self._check_host(request)
             self._check_origin(request)
             if request.path not in OPEN_PATHS:
                 request[CALLER] = self._keyring.caller(request.headers.get("Authorization"))
             response = await handler(request)
         except Refusal as refusal:
-            response = self._refused(refusal)
+            response = self._instead(request, refusal)
         except web.HTTPException as error:
-            response = self._refused(_as_refusal(request, error))
+            response = self._instead(request, _as_refusal(request, error))
         except (ConnectionResetError, TimeoutError):
             raise
         except Exception:  # noqa: BLE001 - whatever it was, the caller gets an error object
             structlog.get_logger().exception(
                 "request_failed", request_id=request_id, path=request.match_info.route.name
             )
-            response = self._refused(
-                Refusal(
-                    "internal_error", f"A bug in the gateway. Its log has the details under request id {request_id}."
-                )
-            )
+            told = f"A bug in the gateway. Its log has the details under request id {request_id}."
+            response = self._instead(request, Refusal("internal_error", told))
         if not response.prepared:
             response.headers["x-request-id"] = request_id
         return response
 
-    def _check_host(self, host: str | None) -> None:
+    def _check_host(self, request: web.Request) -> None:
         """Refuse foreign names: a web page can point its own name at this address (DNS rebinding)."""
         if _ANY_HOST in self._allowed:
             return
-        if not self._is_ours(_host_name(host or "")):
+        hosts = request.headers.getall("Host", [""])
+        target = request.raw_path
+        if not target.startswith("/") and target != "*":
+            # A target with a host of its own overrules the header (RFC 9112, 3.2.2).
+            hosts.append(_authority(target))
+        if not all(self._is_ours(_host_name(host)) for host in hosts):
             raise Refusal(
                 "host_not_allowed",
                 "The Host header names a host that this gateway does not answer for. "
@@ -89,13 +93,21 @@ class Door:
     def _check_origin(self, request: web.Request) -> None:
         """Refuse requests that a foreign web page makes in somebody's browser."""
         origin = request.headers.get("Origin")
-        if origin is not None and not self._is_ours(_host_name(urlsplit(origin).netloc)):
+        if origin is not None and not self._is_ours(_host_name(_authority(origin))):
             raise Refusal("origin_not_allowed", "Web pages of other origins may not use this gateway.")
-        if origin is None and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        if origin is None and request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
             raise Refusal("origin_not_allowed", "Web pages of other sites may not use this gateway.")
 
     def _is_ours(self, name: str) -> bool:
         return is_loopback(name) or name in self._allowed
+
+    def _instead(self, request: web.Request, refusal: Refusal) -> web.Response:
+        """An error in place of the handler's response; one that has begun already is cut off, never followed by another."""
+        if not request.writer.output_size:
+            return self._refused(refusal)
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the response had begun")
 
     def _refused(self, refusal: Refusal) -> web.Response:
         self._metrics.requests_refused.of(refusal.code).inc()
@@ -118,10 +130,14 @@ def error_response(rule: Rule, body: bytes) -> web.Response:
 
 def _host_name(authority: str) -> str:
     """The name in `name:port`, `[v6]:port` or `name`, lower case; empty for what is none of these."""
-    name = authority.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0].rstrip(".")
+    found = _AUTHORITY.fullmatch(authority.strip().lower())
+    return (found[1] or found[2]) if found else ""
+
+
+def _authority(url: str) -> str:
+    """Host and port of an http(s) URL or origin; empty for anything else."""
+    found = _ORIGIN.match(url)
+    return found[1] if found else ""
 
 
 def _request_id(request: web.Request) -> str:
