@@ -42,7 +42,7 @@ FLOORS = {
     "app": 6,
     "run": 7,
     "cli": 8,
-    "__main__": 8,
+    "__main__": 9,
 }
 #: Floors whose rooms are single modules and may lean on each other, as long as no circle comes of it.
 OPEN_FLOORS = {0, 1, 3}
