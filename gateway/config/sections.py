@@ -79,8 +79,8 @@ class Storage:
     )
     durability: str = setting(
         "full",
-        "full: an accepted request survives power loss; normal: it survives a crash of the gateway, not of the machine",
-        choices=("full", "normal"),
+        "full: an accepted request survives power loss; relaxed: it survives a crash of the gateway, not of the machine",
+        choices=("full", "relaxed"),
     )
     retention_days: float = setting(30.0, "how long ended requests can be read", at_least=0.01)
     min_free_bytes: int = setting(33_554_432, "with less free disk than this, new work is refused", at_least=0)
@@ -130,7 +130,8 @@ class Retries:
     give_up_hours: float = setting(168.0, "a request still queued after this long expires", at_least=0.01)
     ambiguous: str = setting(
         "wait",
-        "a batch of which the provider's list cannot tell whether it exists: held for a person, sent again, or failed",
+        "after a create of unknown outcome, with nothing in the provider's list: wait out the quarantine and send again, "
+        "resubmit at once, or fail the requests",
         choices=("wait", "resubmit", "fail"),
     )
     backoff_seconds: float = setting(

@@ -40,7 +40,7 @@ def test_overrides_win_over_the_file(path: Path) -> None:
         SERVER__ALLOWED_HOSTS='["a", "b"]',
         CACHE__ENABLED="false",
         BATCHING__IDLE_SECONDS="0.5",
-        STORAGE__DURABILITY="normal",
+        STORAGE__DURABILITY="relaxed",
         RETRIES__AMBIGUOUS='"fail"',
     )
 
@@ -48,7 +48,7 @@ def test_overrides_win_over_the_file(path: Path) -> None:
     assert configuration.server.allowed_hosts == ("a", "b")
     assert configuration.cache.enabled is False
     assert configuration.batching.idle_seconds == 0.5
-    assert configuration.storage.durability == "normal"
+    assert configuration.storage.durability == "relaxed"
     assert configuration.retries.ambiguous == "fail"
 
 
