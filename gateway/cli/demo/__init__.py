@@ -1,0 +1,67 @@
+"""`batchway demo`: a labelling job through simulated batches, with a crash in the middle, and the bill.
+
+workload   the job: what is asked, and what the right answers are
+processes  the sandbox and the gateway as processes of their own
+walk       the demonstration, step by step
+bill       what it came to
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+
+import click
+
+from gateway.cli.output import complaints, config_option
+
+
+@click.command()
+@config_option
+@click.option("--requests", "count", default=300, show_default=True, type=click.IntRange(min=4))
+@click.option("--batch-seconds", default=12.0, show_default=True, help="How long a simulated batch runs, more or less.")
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="An empty folder to leave everything in; else nowhere."
+)
+def demo(*, path: Path | None, count: int, batch_seconds: float, directory: Path | None) -> None:  # noqa: ARG001
+    """Send a labelling job through the gateway and a simulated provider: no key, no money, half a minute.
+
+    The gateway is killed on the way. Exits with 1 if an answer is wrong or anything was asked for twice. It brings a
+    configuration of its own; --config is not read.
+    """
+    from gateway.cli.demo.walk import Wishes, walk
+
+    with complaints(), _folder(directory) as folder:
+        wishes = Wishes(count=count, batch_seconds=batch_seconds, directory=folder)
+        try:
+            right = asyncio.run(_interruptible(walk(wishes)))
+        except asyncio.CancelledError:
+            click.echo("Interrupted; the gateway and the sandbox have been stopped.", err=True)
+            raise SystemExit(130) from None
+    raise SystemExit(0 if right else 1)
+
+
+@contextlib.contextmanager
+def _folder(directory: Path | None) -> Iterator[Path]:
+    """`directory`, which has to be empty, or a temporary one that is gone afterwards."""
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="batchway-demo-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise click.BadParameter(f"{directory} is not empty", param_hint="--directory")
+    yield directory.resolve()
+
+
+async def _interruptible(steps: Coroutine[None, None, bool]) -> bool:
+    """Run `steps`; SIGTERM ends them as Ctrl-C does, so that no child is left behind."""
+    task = asyncio.current_task()
+    if task is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await steps

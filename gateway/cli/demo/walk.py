@@ -1,0 +1,219 @@
+"""The demonstration, step by step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from openai import AsyncOpenAI, OpenAIError
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
+from gateway.cli.demo.bill import Totals, bill_lines, totals
+from gateway.cli.demo.processes import DemoFailed, GatewayProcess, SandboxProcess, free_port
+from gateway.cli.demo.screen import Screen
+from gateway.cli.demo.workload import Task, labelling_job
+from gateway.cli.reading import open_ledger
+from gateway.clock import Clock, SystemClock
+from gateway.config import Storage
+from gateway.records import BatchState
+from gateway.store.rows import BatchRow
+
+#: A model whose batch and list prices are both known.
+MODEL = "gpt-4.1-mini"
+#: The client's own patience with a gateway that is being restarted; its default, 2, bridges about 1.5 s.
+MAX_RETRIES = 6
+#: So many batches the job is cut into.
+BATCHES = 4
+_LOOK_SECONDS = 0.2
+
+_CONFIG = """\
+# Made by `batchway demo`. base_url points at the simulated provider; everything is quicker than with a real one.
+[server]
+port = {port}
+[storage]
+directory = "data"
+[batching]
+idle_seconds = 1
+max_requests = {most}
+[polling]
+min_seconds = 0.5
+max_seconds = 1
+[retries]
+quarantine_seconds = 5
+breaker_seconds = 0.5
+[providers.openai]
+kind = "openai"
+base_url = "{base_url}"
+api_key = "sandbox"
+limits = {{ min_poll_seconds = 0.5 }}
+[[routes]]
+model = "*"
+provider = "openai"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the command was asked for."""
+
+    count: int
+    batch_seconds: float
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Who is on it."""
+
+    sandbox: SandboxProcess
+    gateway: GatewayProcess
+    data: Path
+    screen: Screen
+    clock: Clock
+
+
+async def walk(wishes: Wishes) -> bool:
+    """Everything; whether all answers were right and nothing was submitted twice. Children end with it, however it ends."""
+    screen = Screen(SystemClock())
+    job = labelling_job(wishes.count)
+    async with AsyncExitStack() as stack:
+        stage = await _set(wishes, screen, stack)
+        screen.say(
+            f"An ordinary AsyncOpenAI client with base_url={stage.gateway.base_url} asks {len(job)} questions at once."
+        )
+        first = await _first_pass(stage, job)
+        screen.samples(job, first)
+        second = await _second_pass(stage, job)
+        bill = await totals(open_ledger(Storage(directory=stage.data)), await stage.sandbox.submissions())
+    return _verdict(screen, job, first, second, bill)
+
+
+async def _set(wishes: Wishes, screen: Screen, stack: AsyncExitStack) -> Stage:
+    """Start the simulated provider and the gateway."""
+    clock = SystemClock()
+    sandbox = SandboxProcess(wishes.directory, batch_seconds=wishes.batch_seconds)
+    stack.push_async_callback(sandbox.stop)
+    await sandbox.start()
+    screen.say(
+        f"A simulated provider listens at {sandbox.base_url}; its batches take about {wishes.batch_seconds:g} s."
+    )
+    port = free_port()
+    config = wishes.directory / "config.toml"
+    most = max(1, -(-wishes.count // BATCHES))
+    config.write_text(_CONFIG.format(port=port, most=most, base_url=sandbox.base_url), encoding="utf-8")
+    gateway = GatewayProcess(wishes.directory, config, port, clock)
+    stack.push_async_callback(gateway.stop)
+    await gateway.start()
+    return Stage(sandbox=sandbox, gateway=gateway, data=wishes.directory / "data", screen=screen, clock=clock)
+
+
+async def _first_pass(stage: Stage, job: Sequence[Task]) -> list[ChatCompletion]:
+    """Ask everything; kill the gateway as soon as a batch is with the provider, and start it again."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(_ask(stage, job, "answers"))
+            tasks.create_task(_crash_and_watch(stage, asking))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return asking.result()
+
+
+async def _crash_and_watch(stage: Stage, asking: asyncio.Task[list[ChatCompletion]]) -> None:
+    """The crash, then a word for each batch that comes back, until everything is answered."""
+    await _until(stage, asking, BatchState.SUBMITTED)
+    begun = stage.clock.monotonic()
+    await stage.gateway.kill()
+    stage.screen.say("A batch is with the provider: the gateway is killed (kill -9) and started again.")
+    await stage.gateway.start()
+    stage.screen.say(
+        f"Back after {stage.clock.monotonic() - begun:.1f} s. The client's own retries found their requests again, and the "
+        "gateway its batches: both are in the ledger on disk."
+    )
+    told: set[int] = set()
+    while not asking.done():
+        for batch in reversed(await _batches(stage)):
+            if batch.state is BatchState.COLLECTED and batch.id not in told:
+                told.add(batch.id)
+                stage.screen.say(f"Batch {batch.id} came back with {batch.count} answers.")
+        await stage.clock.sleep(_LOOK_SECONDS)
+
+
+async def _until(stage: Stage, asking: asyncio.Task[list[ChatCompletion]], state: BatchState) -> None:
+    """Return when a batch is in `state`, or there is nothing left to wait for."""
+    while not asking.done() and all(batch.state is not state for batch in await _batches(stage)):
+        await stage.clock.sleep(_LOOK_SECONDS)
+
+
+async def _batches(stage: Stage) -> list[BatchRow]:
+    """As the ledger has them now, the latest first; also while the gateway is down."""
+    return await open_ledger(Storage(directory=stage.data)).batches.listed(limit=10_000)
+
+
+async def _second_pass(stage: Stage, job: Sequence[Task]) -> list[ChatCompletion]:
+    """The same again."""
+    stage.screen.say("The same script again:")
+    begun = stage.clock.monotonic()
+    answers = await _ask(stage, job, "answers")
+    seconds = stage.clock.monotonic() - begun
+    stage.screen.say(f"{len(answers)} answers from store in {seconds:.1f} s; the provider was not asked.")
+    return answers
+
+
+async def _ask(stage: Stage, job: Sequence[Task], what: str) -> list[ChatCompletion]:
+    """One answer for each task, all asked at once through the official client."""
+    async with AsyncOpenAI(base_url=stage.gateway.base_url, api_key="any", max_retries=MAX_RETRIES) as client:
+        with stage.screen.progress(what, len(job)) as progress:
+
+            async def one(task: Task) -> ChatCompletion:
+                answer = await client.chat.completions.create(model=MODEL, messages=_messages(task), temperature=0)
+                progress.advance()
+                return answer
+
+            try:
+                return await asyncio.gather(*map(one, job))
+            except OpenAIError as error:
+                raise DemoFailed(f"a call failed: {type(error).__name__}: {error}") from error
+
+
+def _messages(task: Task) -> list[ChatCompletionMessageParam]:
+    return [{"role": "system", "content": task.system}, {"role": "user", "content": task.prompt}]
+
+
+def wrong_answers(job: Sequence[Task], answers: Sequence[ChatCompletion]) -> int:
+    """How many answers are not what the simulated provider says to that very request."""
+    return sum(
+        answer.choices[0].message.content != task.expected(MODEL)
+        or answer.usage is None
+        or answer.usage.prompt_tokens != task.prompt_tokens
+        for task, answer in zip(job, answers, strict=True)
+    )
+
+
+def _verdict(
+    screen: Screen,
+    job: Sequence[Task],
+    first: Sequence[ChatCompletion],
+    second: Sequence[ChatCompletion],
+    bill: Totals,
+) -> bool:
+    """Show the bill and say what is wrong, if anything."""
+    screen.bill(bill_lines(bill))
+    faults = {
+        "answers that are not those of their questions": wrong_answers(job, first),
+        "answers that changed in the second pass": sum(
+            one.model_dump() != other.model_dump() for one, other in zip(first, second, strict=True)
+        ),
+        "questions submitted more than once": bill.repeated,
+        "lines more or less than questions": abs(bill.lines - len(job)),
+        "requests more or less than questions": abs(bill.requests - len(job)),
+    }
+    found = [f"{count} {what}" for what, count in Counter(faults).items() if count]
+    labels = Counter(answer.choices[0].message.content or "" for answer in first)
+    counted = ", ".join(f"{count} {label}" for label, count in labels.most_common())
+    screen.say(f"Labels: {counted}.")
+    screen.say(f"NOT RIGHT: {'; '.join(found)}" if found else "Every answer was that of its own question.")
+    return not found

@@ -1,0 +1,75 @@
+"""Everything a start reads, read without one: configuration, plugins, settings of kinds, storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.clock import SystemClock
+from gateway.config import Configuration, examine
+from gateway.errors import ConfigurationError
+from gateway.plugins import Plugins, load_plugins, unresolved
+from gateway.routing import Router, build_router
+from gateway.run import simulator_of
+
+#: Stands for the address of a simulator that a start would run.
+_SIMULATED = "http://127.0.0.1:0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What a start would find. Without mistakes there is a router."""
+
+    configuration: Configuration
+    plugins: Plugins
+    router: Router | None
+    mistakes: tuple[str, ...]
+
+
+def inspect(path: Path | None, environ: Mapping[str, str]) -> Inspection:
+    """Look at everything; one mistake does not hide another."""
+    try:
+        configuration, lines = examine(path, environ)
+    except ConfigurationError as error:
+        return Inspection(
+            configuration=Configuration(source=path), plugins=Plugins(), router=None, mistakes=error.mistakes
+        )
+    plugins = load_plugins()
+    tables = [table for table in configuration.providers.values() if table.kind]
+    mistakes = [*lines, *unresolved(tables, plugins), *_storage_mistakes(configuration)]
+    router = None
+    try:
+        router = _router(configuration, plugins)
+    except ConfigurationError as error:
+        mistakes += error.mistakes
+    return Inspection(configuration=configuration, plugins=plugins, router=router, mistakes=tuple(mistakes))
+
+
+def _router(configuration: Configuration, plugins: Plugins) -> Router:
+    """The router of a start, simulators standing by; makes no instance and no folder."""
+    simulated = [table for table in configuration.providers.values() if table.sandbox]
+    simulators = {table.name: _SIMULATED for table in simulated if simulator_of(table, plugins.kinds) is not None}
+    return build_router(
+        configuration,
+        plugins.classes(),
+        clock=SystemClock(),
+        directory=configuration.storage.directory / "providers",
+        simulators=simulators,
+    )
+
+
+def _storage_mistakes(configuration: Configuration) -> list[str]:
+    storage = configuration.storage
+    mistakes = []
+    if storage.ledger:
+        mistakes.append("storage.ledger: only SQLite (an empty string) is supported by this version")
+    place = storage.directory.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        mistakes.append(f"storage.directory: {place} is a file, not a folder")
+    elif not os.access(place, os.W_OK | os.X_OK):
+        mistakes.append(f"storage.directory: {place} cannot be written to by this user")
+    return mistakes

@@ -1,0 +1,105 @@
+"""What commands share: their common options, and lists as tables for people, plain columns for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import click
+
+from gateway.errors import BatchwayError
+
+T = TypeVar("T")
+
+config_option = click.option(
+    "--config", "path", type=click.Path(path_type=Path), help="Configuration file; else ./config.toml."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(Generic[T]):
+    """One column of a list for people."""
+
+    heading: str
+    cell: Callable[[T], str]
+
+
+@contextlib.contextmanager
+def complaints() -> Iterator[None]:
+    """What the gateway raises on purpose becomes a message for a person, and exit status 1."""
+    try:
+        yield
+    except BatchwayError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def show_list(
+    rows: Sequence[T], columns: Sequence[Column[T]], record: Callable[[T], Mapping[str, object]], *, as_json: bool
+) -> None:
+    """Print `rows`: `record` of each in a JSON array, or a table where standard output is a terminal, else plain columns."""
+    if as_json:
+        show_json([record(row) for row in rows])
+        return
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    headings = [column.heading for column in columns]
+    if sys.stdout.isatty():
+        _show_table(headings, cells)
+    else:
+        _show_plain(headings, cells)
+
+
+def show_json(value: object) -> None:
+    """Print `value` as indented JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def moment(timestamp: float | None) -> str:
+    """Seconds since 1970 as a person reads them, in UTC; a dash for none."""
+    from gateway.clock import as_datetime
+
+    return "-" if timestamp is None else as_datetime(timestamp).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def dollars(amount: float | None) -> str:
+    """USD with the digits that tiny amounts need; None is unknown."""
+    if amount is None:
+        return "unknown"
+    return f"${amount:,.2f}" if abs(amount) >= 100 else f"${amount:.6f}"
+
+
+def _show_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in cells:
+        # As text: what callers wrote may look like markup.
+        table.add_row(*map(_literal, row))
+    Console().print(table)
+
+
+def _literal(cell: str) -> str:
+    from rich.markup import escape
+
+    return escape(_printable(cell))
+
+
+def _show_plain(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    rows = [list(headings), *([_printable(cell) for cell in row] for row in cells)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(headings))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _printable(cell: str) -> str:
+    """`cell` without characters that would steer a terminal: names of requests are written by callers."""
+    return "".join(character if character.isprintable() else "?" for character in cell)
