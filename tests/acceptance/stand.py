@@ -1,0 +1,280 @@
+"""A stand for acceptance tests: `batchway serve` as a real process on a port of its own, before a simulated OpenAI.
+
+The simulator lives in the test's process, so that a test can order faults and read what was submitted; it stays when the
+gateway is killed. Whatever a test waits for is a condition with a deadline, never a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from openai import AsyncOpenAI, omit
+
+from gateway.cli.reading import open_ledger
+from gateway.clock import SystemClock
+from gateway.config import Storage
+from gateway.records import BatchState, RequestState
+from gateway.sandbox import SandboxServer, SandboxSettings
+from gateway.store.ledger import Ledger
+from gateway_openai.sandbox import OpenAISimulator
+
+MODEL = "sim-small"
+#: What `pip install` put beside this interpreter.
+COMMAND = Path(sys.executable).with_name("batchway")
+#: For what takes well under a second on a quiet machine.
+DEADLINE_SECONDS = 60.0
+LOOK_SECONDS = 0.02
+#: A batch takes no longer than it must.
+QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.05, finalizing_seconds=0.0)
+
+
+async def until(
+    condition: Callable[[], object | Awaitable[object]], what: str, seconds: float = DEADLINE_SECONDS
+) -> None:
+    """Return when `condition` holds; fail with `what` when it has not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        outcome = condition()
+        if await outcome if inspect.isawaitable(outcome) else outcome:
+            return
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def is_answer(text: str | None, question: str) -> bool:
+    """Whether `text` is the simulated model's answer to `question` and to no other."""
+    return (text or "").startswith(f"You said: {question} ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """The gateway's times; short, unless a test wants a request to stay where it is."""
+
+    window_seconds: float = 1.0
+    idle_seconds: float = 0.1
+    max_requests: int = 50_000
+    quarantine_seconds: float = 0.5
+
+    def toml(self) -> str:
+        """The sections that hold them."""
+        return (
+            f"[batching]\nwindow_seconds = {self.window_seconds}\nidle_seconds = {self.idle_seconds}\n"
+            f"max_requests = {self.max_requests}\n"
+            "[polling]\nmin_seconds = 0.05\nmax_seconds = 0.2\n"
+            f"[retries]\nquarantine_seconds = {self.quarantine_seconds}\nbackoff_seconds = 0.1\nbreaker_seconds = 0.1\n"
+        )
+
+
+@dataclass(kw_only=True)
+class Stand:
+    """One storage directory, one port, one simulator, and the process of the gateway that runs on them now, if any."""
+
+    simulator: OpenAISimulator
+    provider_url: str
+    directory: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers; `/v1` comes after it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.directory / "config.toml"
+
+    @property
+    def storage(self) -> Path:
+        """The gateway's storage directory."""
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        """What the processes wrote to standard error, one after the other."""
+        return self.directory / "serve.log"
+
+    def configure(self, times: Times) -> None:
+        """Write the configuration file."""
+        self.config.write_text(
+            f'[server]\nport = {self.port}\n[storage]\ndirectory = "data"\n{times.toml()}'
+            f'[providers.sim]\nkind = "openai"\napi_key = "sandbox"\nbase_url = "{self.provider_url}"\n'
+            '[providers.sim.limits]\nmin_poll_seconds = 0.05\n[[routes]]\nmodel = "*"\nprovider = "sim"\n',
+            encoding="utf-8",
+        )
+
+    def launch(self, times: Times | None = None) -> None:
+        """Start a process and return at once."""
+        assert self.process is None, "the stand has one process at a time"
+        self.configure(times or Times())
+        with self.log.open("ab") as log:
+            self.process = spawn_serve(self.config, log.fileno())
+
+    async def start(self, times: Times | None = None) -> None:
+        """Start a process and return when it answers."""
+        before = self.events("listening")
+        self.launch(times)
+        process = self.process
+        assert process is not None
+
+        def listens() -> bool:
+            assert process.poll() is None, f"serve ended with {process.returncode}:\n{self.tail()}"
+            return self.events("listening") > before
+
+        await until(listens, "serve says that it listens")
+
+    async def kill(self) -> None:
+        """`kill -9`, and wait until the process is gone."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        await self.gone()
+
+    async def terminate(self) -> int:
+        """SIGTERM, and wait for the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return await self.gone()
+
+    async def gone(self) -> int:
+        """The exit status of the process, once it has one."""
+        process = self.process
+        assert process is not None
+        await until(lambda: process.poll() is not None, "the process ends")
+        self.process = None
+        return process.returncode
+
+    def events(self, name: str) -> int:
+        """How many lines of the log so far tell of an event of this name."""
+        return sum(f'"event":"{name}"' in line.replace('": "', '":"') for line in self._lines())
+
+    def tail(self) -> str:
+        """The end of the log, for messages."""
+        return "\n".join(self._lines()[-20:])
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+
+    def client(self, *, run: str | None = None, timeout: float = 120.0, max_retries: int = 0) -> AsyncOpenAI:
+        """The official client, pointed here."""
+        base = self.url + (f"/run/{run}" if run else "") + "/v1"
+        return AsyncOpenAI(api_key="none", base_url=base, timeout=timeout, max_retries=max_retries)
+
+    def ledger(self) -> Ledger:
+        """The gateway's ledger, read from outside as the commands read it."""
+        return open_ledger(Storage(directory=self.storage))
+
+    async def requests(self, state: RequestState) -> int:
+        """How many requests are in `state`."""
+        return (await self.ledger().requests.tally())[state]
+
+    async def batches(self, state: BatchState) -> int:
+        """How many batches are in `state`."""
+        return len(await self.ledger().batches.listed([state], 100))
+
+    async def lines(self) -> int:
+        """How many lines were ever submitted, of batches that the provider did not refuse."""
+        return (await self.simulator.submissions()).accepted_lines
+
+    async def asked_once(self, count: int) -> bool:
+        """Whether `count` questions were submitted, each once."""
+        submitted = await self.simulator.submissions()
+        return submitted.accepted_lines == submitted.distinct == count
+
+    def created(self) -> int:
+        """How many batches the provider has made."""
+        return len(self.simulator.store.batches)
+
+
+def spawn_serve(config: Path, errors: int) -> subprocess.Popen[bytes]:
+    """`batchway serve --config FILE`, with its standard error going to the descriptor `errors`."""
+    return subprocess.Popen(
+        [COMMAND, "serve", "--config", config], stdin=subprocess.DEVNULL, stderr=errors, env=clean_environment()
+    )
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """The environment without what would steer a gateway or a client."""
+    steering = ("BATCHWAY_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    kept = {name: text for name, text in os.environ.items() if not name.upper().startswith(steering)}
+    return {**kept, **extra}
+
+
+@asynccontextmanager
+async def open_stand(
+    directory: Path, settings: SandboxSettings = QUICK, simulator: OpenAISimulator | None = None
+) -> AsyncIterator[Stand]:
+    """A stand whose gateway has not been started; its process and simulator end with the block."""
+    simulator = simulator or OpenAISimulator(clock=SystemClock(), name="sim", settings=settings)
+    async with SandboxServer([simulator]) as server:
+        stand = Stand(simulator=simulator, provider_url=server.base_url(simulator), directory=directory)
+        try:
+            yield stand
+        finally:
+            if stand.process is not None:
+                await stand.kill()
+
+
+async def ask(client: AsyncOpenAI, question: str, *, temperature: float | None = None) -> str:
+    """One ordinary call; the answer's text."""
+    completion = await client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": question}],
+        temperature=omit if temperature is None else temperature,
+    )
+    return completion.choices[0].message.content or ""
+
+
+def request_body(question: str, **more: object) -> bytes:
+    """The JSON of one call, for clients that write it themselves."""
+    return orjson.dumps({"model": MODEL, "messages": [{"role": "user", "content": question}], **more})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A client's process that has ended."""
+
+    status: int
+    output: str
+    errors: str
+
+
+async def run_client(
+    command: Iterable[str | Path], environment: Mapping[str, str] | None = None, seconds: float = 100.0
+) -> Finished:
+    """Run a client's process to its end; it is killed after `seconds`."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(**(environment or {})),
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Finished(status=process.returncode or 0, output=output.decode(), errors=errors.decode())
