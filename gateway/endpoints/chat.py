@@ -214,7 +214,7 @@ class Chat:
     def _reply(self, request: web.Request, visit: Visit) -> Reply:
         if request.version < (1, 1):
             self._warn_of_http10()
-            return Silent(request)
+            return Silent(request, self._thread(visit) if visit.stream else None)
         if visit.stream:
             return Events(request, self._thread(visit), _headers(request, visit))
         return Blanks(request, _headers(request, visit))

@@ -69,11 +69,12 @@ async def plain(request: web.Request, ending: Ending, headers: Mapping[str, str]
 async def replayed(
     request: web.Request, thread: Thread, ending: Ending, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """A whole answer as a stream; returns once it is written."""
-    reply = Events(request, thread, headers)
-    await reply.begin()
-    await reply.finish(ending, headers)
-    return reply.response
+    """A whole answer as a stream; returns once it is written. Without chunks, so for HTTP/1.0 callers too."""
+    events = b"".join((thread.opening(), *thread.replay(orjson.loads(ending.body))))
+    response = web.Response(body=events, headers={**headers, **_NO_BUFFERING, "content-type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write_eof()
+    return response
 
 
 def ending_headers(ending: Ending) -> dict[str, str]:
@@ -91,9 +92,10 @@ def ending_headers(ending: Ending) -> dict[str, str]:
 class Silent:
     """For HTTP/1.0 callers, who know no chunks: nothing until the true status."""
 
-    def __init__(self, request: web.Request) -> None:
-        """Nothing is sent."""
+    def __init__(self, request: web.Request, thread: Thread | None) -> None:
+        """Nothing is sent. `thread`: the caller wants a stream, and would read plain JSON as an empty one."""
         self._request = request
+        self._thread = thread
         self.response: web.StreamResponse = web.Response()
 
     async def begin(self) -> None:
@@ -104,7 +106,10 @@ class Silent:
 
     async def finish(self, ending: Ending, headers: Mapping[str, str]) -> bool:
         """The answer, whole."""
-        self.response = await plain(self._request, ending, headers)
+        if self._thread is None:
+            self.response = await plain(self._request, ending, headers)
+        else:
+            self.response = await replayed(self._request, self._thread, ending, headers)
         return True
 
     async def fail(self, ending: Ending, headers: Mapping[str, str]) -> bool:
