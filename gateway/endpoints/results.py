@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -111,7 +112,7 @@ def pending_response(
         content_type="application/json",
         headers={
             **headers,
-            "Location": f"/v1/results/{custom_id}",
+            "Location": f"/v1/results/{quote(custom_id, safe='')}",
             "Retry-After": str(RETRY_AFTER_SECONDS),
             "x-should-retry": "false",
         },
