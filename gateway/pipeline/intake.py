@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.clock import Clock
 from gateway.errors import LedgerError, Refusal, StorageFull, Unsupported
@@ -170,16 +171,23 @@ class Intake:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.add_done_callback(self._let_go)
+            future.add_done_callback(partial(self._let_go, arrival))
             raise
 
-    def _let_go(self, future: asyncio.Future[Admission]) -> None:
+    def _let_go(self, arrival: Arrival, future: asyncio.Future[Admission]) -> None:
         """The caller hung up while its commit was under way: release what it took."""
         if future.cancelled() or future.exception() is not None:
             return
         admission = future.result()
         if not (admission.conflict or admission.absent):
-            departure = Departure(seq=admission.seq, at=self._clock.now(), delivered=False, last=False)
+            departure = Departure(
+                seq=admission.seq,
+                at=self._clock.now(),
+                delivered=False,
+                last=False,
+                client=arrival.client,
+                run=arrival.ask.run,
+            )
             self._waiters.leave(admission.seq, self._waiters.attach(admission.seq), departure)
 
     def _flush(self) -> None:
