@@ -22,6 +22,7 @@ from gateway.endpoints.connections import Connections
 from gateway.endpoints.heartbeats import Heartbeats
 from gateway.endpoints.keys import Keyring, operator_token
 from gateway.endpoints.middleware import Door
+from gateway.endpoints.notices import Notices
 from gateway.endpoints.ops import Ops
 from gateway.endpoints.results import Results
 from gateway.metrics import Metrics
@@ -104,6 +105,7 @@ class Gateway:
         self.waiters = waiters = Waiters(ledger, clock)
         self.heartbeats = Heartbeats(clock)
         self.connections = Connections(clock, configuration.server.header_seconds)
+        self.notices = Notices(clock)
         signals = Signals.make()
         self._start_workers(cache, waiters, signals)
         intake = Intake(
@@ -124,6 +126,7 @@ class Gateway:
             clock,
             server=configuration.server,
             waiting=configuration.waiting,
+            notices=self.notices,
         )
         self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, clock=clock)
         keyring = Keyring(configuration.clients, operator_token(directory))
@@ -177,6 +180,7 @@ class Gateway:
         tasks.start("waiters.sweeps", waiters.run_sweeps())
         tasks.start("heartbeats", self.heartbeats.run())
         tasks.start("connections", self.connections.run())
+        tasks.start("notices", self.notices.run())
         tasks.start("batcher", self.batcher.run())
         tasks.start("submitter", submitter.run())
         tasks.start("poller", poller.run())
@@ -216,9 +220,11 @@ class Gateway:
         await self._database.close()
 
     async def _renew(self) -> None:
-        """Say that this process lives, so that what it holds stays its own."""
+        """Say that this process lives, so that what it holds stays its own; and measure how late the loop comes round."""
         while True:
+            due = self.clock.monotonic() + RENEW_SECONDS
             await self.clock.sleep(RENEW_SECONDS)
+            self.metrics.loop_lag_seconds.observe(max(0.0, self.clock.monotonic() - due))
             await self.ledger.renew()
 
     def _worker_died(self, name: str, error: BaseException) -> None:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
 from aiohttp import web
 
 from gateway.clock import Clock
@@ -17,6 +16,7 @@ from gateway.endpoints.bodies import incoming, read_body
 from gateway.endpoints.events import Thread
 from gateway.endpoints.heartbeats import Heartbeats
 from gateway.endpoints.middleware import REQUEST_ID
+from gateway.endpoints.notices import Notices
 from gateway.endpoints.replies import Blanks, Events, Reply, Silent, ending_headers, plain, replayed
 from gateway.endpoints.results import pending_response
 from gateway.errors import Refusal
@@ -113,6 +113,7 @@ class Chat:
         *,
         server: Server,
         waiting: Waiting,
+        notices: Notices,
     ) -> None:
         """Ready for callers."""
         self._intake = intake
@@ -122,7 +123,7 @@ class Chat:
         self._clock = clock
         self._server = server
         self._waiting = waiting
-        self._warned_of_http10 = False
+        self._notices = notices
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Accept, then answer from store, with a 202, or after a wait."""
@@ -133,6 +134,8 @@ class Chat:
                 f"{self._server.max_waiters} callers wait already (server.max_waiters). Nothing was recorded: try again.",
             )
         visit = _visit(call, await self._intake.accept(call), patience(request.headers, call.ask.retry, self._waiting))
+        if visit.accepted.repeated and call.body.get("temperature"):
+            self._notices.repeated_sample(visit.client)
         # The caller may stay for hours: what it sent is in the ledger now, and kept nowhere else.
         del call
         request._read_bytes = None  # noqa: SLF001 - aiohttp keeps a copy of the body as long as the request
@@ -158,6 +161,7 @@ class Chat:
     async def _wait(self, request: web.Request, visit: Visit) -> web.StreamResponse:
         """Hold the caller until its request has ended; whatever happens, its mark is left behind."""
         future = self._waiters.attach(visit.seq)
+        self._notices.came(visit.client)
         delivered, owed_until = False, None
         try:
             ending = await self._within_grace(visit, future)
@@ -178,6 +182,7 @@ class Chat:
         finally:
             departure = self._departure(visit, delivered=delivered, last=False, owed_until=owed_until)
             self._waiters.leave(visit.seq, future, departure)
+            self._notices.went(visit.client)
 
     async def _within_grace(self, visit: Visit, future: asyncio.Future[Ending]) -> Ending | None:
         """The ending if it comes before anything has been committed to the caller."""
@@ -213,19 +218,11 @@ class Chat:
 
     def _reply(self, request: web.Request, visit: Visit) -> Reply:
         if request.version < (1, 1):
-            self._warn_of_http10()
+            self._notices.spoke_http10(visit.client)
             return Silent(request, self._thread(visit) if visit.stream else None)
         if visit.stream:
             return Events(request, self._thread(visit), _headers(request, visit))
         return Blanks(request, _headers(request, visit))
-
-    def _warn_of_http10(self) -> None:
-        """Once: a proxy that speaks HTTP/1.0 holds back every sign of life."""
-        if not self._warned_of_http10:
-            self._warned_of_http10 = True
-            structlog.get_logger().warning(
-                "http10_caller", advice="behind nginx, set proxy_http_version 1.1 so that waiting callers hear from us"
-            )
 
     def _thread(self, visit: Visit) -> Thread:
         return Thread(

@@ -8,7 +8,8 @@ rest is read again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -139,10 +140,12 @@ class Collector:
         partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._upstream.call(side, "fetch", side.plugin.fetch(remote_of(batch), partial), FETCH_SECONDS)
         await asyncio.to_thread(partial.replace, rows)
+        self._upstream.metrics.fetches.of(side.provider.name, "whole").inc()
         return await self._ledger.batches.fetched(batch)
 
     async def _fetch_failed(self, batch: BatchRow, error: Exception) -> None:
         """A download that failed says nothing of the lines: again, later each time."""
+        self._upstream.metrics.fetches.of(batch.lane.provider, "failed").inc()
         wish = error.retry_after if isinstance(error, Retryable) else None
         pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
         if isinstance(error, PluginFault | Missing):
@@ -180,16 +183,24 @@ class Collector:
         self._cache.write(list(_entries(settled, endings, now)))
         await asyncio.sleep(0)
 
-    def _count(self, provider: str, settlements: Iterable[Settlement], settled: Iterable[Settled]) -> None:
+    def _count(self, provider: str, settlements: Sequence[Settlement], settled: Iterable[Settled]) -> None:
+        """Add a chunk to the metrics; a line that ends no request now was settled before, or nobody needs it any more."""
         metrics = self._upstream.metrics
-        for settlement in settlements:
-            metrics.batch_lines.of(provider, settlement.trouble or "answered").inc()
-            if settlement.billed and settlement.cost_usd is None:
-                metrics.unpriced_lines.of(provider).inc()
-            metrics.cost_usd.of(provider).inc(settlement.cost_usd or 0.0)
-            metrics.saved_usd.of(provider).inc(max(0.0, settlement.saved_usd or 0.0))
-        for request in settled:
-            metrics.requests_ended.of(provider, request.state.value).inc()
+        states = {request.n: request.state.value for request in settled}
+        ended = [settlement for settlement in settlements if settlement.n in states]
+        outcomes = Counter(
+            settlement.trouble or "answered"
+            for settlement in settlements
+            if settlement.n in states or settlement.ending is None
+        )
+        for outcome, lines in outcomes.items():
+            metrics.batch_lines.of(provider, outcome).inc(lines)
+        for state, requests in Counter(states.values()).items():
+            metrics.requests_ended.of(provider, state).inc(requests)
+        metrics.late_lines.of(provider).inc(len(settlements) - outcomes.total())
+        metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in ended))
+        metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in ended))
+        metrics.saved_usd.of(provider).inc(sum(max(0.0, line.saved_usd or 0.0) for line in ended))
 
     def _chunks(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""

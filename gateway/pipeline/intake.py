@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from gateway.clock import Clock
 from gateway.errors import LedgerError, Refusal, StorageFull, Unsupported
 from gateway.fingerprint import body_hash, canonical_body, fingerprint
@@ -23,7 +25,7 @@ from gateway.routing import ConfiguredProvider, Router
 from gateway.store.cache import Cache
 from gateway.store.choose import Serve, choose
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Admission, Arrival, Ask, Departure, LaneKey, Slot
+from gateway.store.rows import Admission, Arrival, Ask, Departure, LaneKey, Sample, Slot
 from gateway.tasks import Tasks
 
 #: Slots of one fingerprint that a choice looks at, beside those with marks of this process.
@@ -58,6 +60,8 @@ class Accepted:
     provider: str
     #: Served without a write: it is booked as being delivered, and whoever answers must `Waiters.unbook` it.
     stored: bool = False
+    #: The stored answer had been delivered before, and no run was named.
+    repeated: bool = False
 
 
 class Intake:
@@ -125,10 +129,15 @@ class Intake:
             tokens=estimated_tokens(incoming.body, len(payload)),
             ask=ask,
             waiters=self._waiters.counts(slot.seq for slot in slots),
-            samples=self._cache.read(print_) if unnamed and not slots else (),
+            samples=self._remembered(print_) if unnamed and not slots else (),
             metadata=incoming.metadata,
         )
         return self._accepted(await self._admit(arrival), provider)
+
+    def _remembered(self, print_: bytes) -> tuple[Sample, ...]:
+        samples = self._cache.read(print_)
+        self._metrics.cache_lookups.of("cache" if samples else "nothing").inc()
+        return samples
 
     async def _slots(self, print_: bytes, incoming: Incoming) -> list[Slot]:
         limit = SLOTS_AT_MOST + self._waiters.unfolded
@@ -160,7 +169,7 @@ class Intake:
             of=len(slots),
         )
         self._metrics.cache_lookups.of("ledger").inc()
-        return Accepted(admission=admission, provider=provider.name, stored=True)
+        return Accepted(admission=admission, provider=provider.name, stored=True, repeated=slot.deliveries > 0)
 
     async def _admit(self, arrival: Arrival) -> Admission:
         """Record with whatever else arrived in this turn of the loop; the commit goes on when the caller hangs up."""
@@ -237,6 +246,13 @@ def _encode(plugin: Provider, incoming: Incoming, model: str) -> bytes:
             "unsupported_field",
             f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",
             param=error.field,
+        ) from error
+    except Exception as error:
+        structlog.get_logger().exception("plugin_fault", provider=plugin.name, kind=plugin.kind, verb="encode")
+        raise Refusal(
+            "provider_unavailable",
+            f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
+            f"{type(error).__name__}: a bug in the plugin, whose log has the details. Nothing was sent or paid.",
         ) from error
 
 

@@ -114,6 +114,8 @@ class Poller:
             await self._ledger.batches.polled(batch, remote, now + pause)
         elif remote.state is RemoteState.ENDED:
             await self._ledger.batches.ended(batch, remote, now)
+            sent = batch.submitted_at if batch.submitted_at is not None else now
+            self._upstream.metrics.turnaround.of(side.provider.name).observe(now - sent)
             self._upstream.log(batch).info("batch_ended", total=remote.total, done=remote.done)
             self._ended.set()
         else:

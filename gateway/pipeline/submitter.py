@@ -177,6 +177,7 @@ class Submitter:
             batch = await self._ledger.batches.intend(batch, now)
         batch = await self._ledger.batches.submitted(batch, remote, now, now)
         upstream.log(batch).info("batch_submitted", remote_id=remote.remote_id, requests=batch.count, how=how)
+        upstream.metrics.batches_submitted.of(side.provider.name).inc()
         self._submitted.set()
 
     async def _later(self, batch: BatchRow, reason: str, seconds: float) -> None:
