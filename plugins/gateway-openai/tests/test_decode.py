@@ -49,6 +49,7 @@ def test_an_answer_is_handed_on_whole(body: object) -> None:
         (row(200, {"object": "chat.completion"}), 200, True),
         (row(200, None), 200, True),
         (row(200, ERROR), 200, True),
+        (row(200, ANSWER | ERROR), 200, True),
         (row(200, ANSWER, error={"message": "but"}), 200, True),
         (unanswered("batch_expired"), 504, True),
         (unanswered("batch_cancelled"), 499, True),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import Ambiguous, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
-from gateway_openai.listing import PAGE, cursor, past
+from gateway import Ambiguous, Batch, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway_openai.listing import PAGE, cursor, is_ours, past
 from gateway_openai.remote import parse_object, refusal, remote_batch
 
 NOW = datetime(2027, 1, 15, tzinfo=UTC)
@@ -106,6 +107,14 @@ def test_an_answer_that_is_no_object_is_ambiguous(content: bytes) -> None:
         remote_batch(orjson.loads(b"{}"))
 
 
+def test_a_batch_without_a_file_is_not_taken_for_one_that_names_none() -> None:
+    """A foreign batch that names neither marker nor file is not ours, even before our own file exists."""
+    batch = Batch(marker="m", endpoint="/x", model="m", count=1, size=1, spool=Path("spool"))
+
+    assert not is_ours({"id": "b", "input_file_id": None, "metadata": None}, batch)
+    assert is_ours({"id": "b", "input_file_id": None, "metadata": {"batchway": "m"}}, batch)
+
+
 def page_of(*hours: float) -> list[dict[str, object]]:
     """Listed batches that were created so many hours ago."""
     return [{"id": str(age), "created_at": (NOW - timedelta(hours=age)).timestamp()} for age in hours]
@@ -118,6 +127,7 @@ def test_a_listing_is_cut_only_when_it_is_seen_to_be_newest_first() -> None:
     assert past(horizon, None, page_of(6, 7, 8))
     assert not past(horizon, None, page_of(4, 7, 8))
     assert not past(horizon, None, page_of(8, 7, 6))
+    assert not past(horizon, None, page_of(6, 6, 6))
     assert not past(horizon, NOW - timedelta(hours=9), page_of(8, 7.5))
     assert not past(horizon, None, [*page_of(6, 7), {"id": "x"}])
     assert not past(None, None, page_of(6, 7, 8))
