@@ -11,23 +11,22 @@ import inspect
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 from openai import AsyncOpenAI, omit
 
-from gateway.cli.reading import open_ledger
 from gateway.clock import SystemClock
-from gateway.config import Storage
 from gateway.records import BatchState, RequestState
 from gateway.sandbox import SandboxServer, SandboxSettings
-from gateway.store.ledger import Ledger
+from gateway.store.sqlite import FILE_NAME
 from gateway_openai.sandbox import OpenAISimulator
 
 MODEL = "sim-small"
@@ -79,7 +78,7 @@ class Times:
         """The sections that hold them."""
         return (
             f"[batching]\nwindow_seconds = {self.window_seconds}\nidle_seconds = {self.idle_seconds}\n"
-            f"max_requests = {self.max_requests}\n"
+            f"max_window_seconds = {max(self.window_seconds, 900)}\nmax_requests = {self.max_requests}\n"
             "[polling]\nmin_seconds = 0.05\nmax_seconds = 0.2\n"
             f"[retries]\nquarantine_seconds = {self.quarantine_seconds}\nbackoff_seconds = 0.1\nbreaker_seconds = 0.1\n"
         )
@@ -180,17 +179,21 @@ class Stand:
         base = self.url + (f"/run/{run}" if run else "") + "/v1"
         return AsyncOpenAI(api_key="none", base_url=base, timeout=timeout, max_retries=max_retries)
 
-    def ledger(self) -> Ledger:
-        """The gateway's ledger, read from outside as the commands read it."""
-        return open_ledger(Storage(directory=self.storage))
+    def requests(self, state: RequestState) -> int:
+        """How many requests are in `state`, by the gateway's ledger; a process that stands still can be asked too."""
+        return self._count("SELECT count(*) FROM requests WHERE state = ?", state)
 
-    async def requests(self, state: RequestState) -> int:
-        """How many requests are in `state`."""
-        return (await self.ledger().requests.tally())[state]
+    def in_batches(self, state: BatchState) -> int:
+        """How many requests are in batches in `state`."""
+        return self._count("SELECT coalesce(sum(count), 0) FROM batches WHERE state = ?", state)
 
-    async def batches(self, state: BatchState) -> int:
+    def batches(self, state: BatchState) -> int:
         """How many batches are in `state`."""
-        return len(await self.ledger().batches.listed([state], 100))
+        return self._count("SELECT count(*) FROM batches WHERE state = ?", state)
+
+    def _count(self, query: str, state: str) -> int:
+        with closing(sqlite3.connect(f"file:{self.storage / FILE_NAME}?mode=ro", uri=True)) as connection:
+            return int(connection.execute(query, (state,)).fetchone()[0])
 
     async def lines(self) -> int:
         """How many lines were ever submitted, of batches that the provider did not refuse."""

@@ -33,7 +33,7 @@ async def test_callers_that_hang_up_and_come_again_cost_nothing(stand: Stand) ->
     await stand.start()
     async with stand.client() as client:
         callers = [asyncio.create_task(ask(client, QUESTION, temperature=1.0)) for _ in range(SAMPLES)]
-        await until(lambda: batched(stand, SAMPLES), "all calls are in batches")
+        await until(lambda: stand.requests(RequestState.BATCHED) == SAMPLES, "all calls are in batches")
         for caller in callers[:3]:
             caller.cancel()
         await asyncio.wait(callers[:3])
@@ -74,11 +74,6 @@ async def one_by_one(stand: Stand, run: str) -> list[str]:
     """Five identical calls of a run, each after the answer to the one before."""
     async with stand.client(run=run) as client:
         return [await ask(client, QUESTION, temperature=1.0) for _ in range(SAMPLES)]
-
-
-async def batched(stand: Stand, count: int) -> bool:
-    """Whether `count` requests are in batches."""
-    return await stand.requests(RequestState.BATCHED) == count
 
 
 async def waiting(stand: Stand, count: int) -> bool:
