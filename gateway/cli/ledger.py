@@ -25,7 +25,11 @@ _OVER = (BatchState.COLLECTED, BatchState.DISSOLVED)
 @config_option
 @json_option
 @click.option(
-    "--state", "words", multiple=True, type=click.Choice(list(BatchState)), help="Only these; may be repeated."
+    "--state",
+    "words",
+    multiple=True,
+    type=click.Choice([state.value for state in BatchState]),
+    help="Only these; may be repeated.",
 )
 @click.option("--open", "only_open", is_flag=True, help="Only batches that are neither collected nor dissolved.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
@@ -55,7 +59,11 @@ def batches(*, path: Path | None, as_json: bool, words: tuple[str, ...], only_op
 @config_option
 @json_option
 @click.option(
-    "--state", "words", multiple=True, type=click.Choice(list(RequestState)), help="Only these; may be repeated."
+    "--state",
+    "words",
+    multiple=True,
+    type=click.Choice([state.value for state in RequestState]),
+    help="Only these; may be repeated.",
 )
 @click.option("--client", help="Only this client's ('' for callers without a key).")
 @click.option("--batch", type=int, help="Only those in this batch, by its number.")

@@ -17,7 +17,7 @@ from gateway.store.ledger import Ledger
 from gateway.store.queries import load_queries
 from gateway.store.rows import Request
 from gateway.store.sqlite import DIALECT, FILE_NAME, MIGRATIONS
-from gateway.store.sqlite_session import SqliteSession, connect_reader, errors_translated
+from gateway.store.sqlite_session import SqliteSession, connect_reader, errors_translated, prepared
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class ReadOnlyDatabase:
     def __init__(self, path: Path) -> None:
         """Use `open_ledger`."""
         self._path = path
-        self._queries = load_queries(DIALECT)
+        self._queries = prepared(load_queries(DIALECT))
 
     async def write(self, op: Callable[[Session], T], *, bulk: bool = False) -> T:
         """Raise `LedgerError`."""

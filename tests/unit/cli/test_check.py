@@ -1,0 +1,137 @@
+"""`batchway check` and `batchway plugins`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+from gateway.cli.check import listed
+from gateway.plugins import load_plugins
+
+
+def run(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def write(tmp_path: Path, text: str) -> str:
+    """A configuration file with this text."""
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
+    """Mistakes in sections, kinds, kinds' own settings, routes and storage do not hide each other, and the exit says so."""
+    (tmp_path / "data").write_text("in the way", encoding="utf-8")
+    text = """
+        [server]
+        port = "x"
+        [storage]
+        ledger = "postgresql://somewhere"
+        [providers.a]
+        kind = "openai"
+        api_key = "k"
+        foo = 1
+        [providers.b]
+        kind = "nobody"
+        [[routes]]
+        model = "m"
+        provider = "c"
+    """
+    result = run("check", "--config", write(tmp_path, text))
+    places = [line.strip().split(":")[0] for line in result.stderr.splitlines()[1:]]
+
+    assert result.exit_code == 1
+    assert sorted(places) == [
+        "providers.a.foo",
+        "providers.b.kind",
+        "routes[0].provider",
+        "server.port",
+        "storage.directory",
+        "storage.ledger",
+    ]
+
+
+def test_a_file_that_is_no_toml_is_one_mistake(tmp_path: Path) -> None:
+    """What cannot be read at all is said without a traceback."""
+    result = run("check", "--config", write(tmp_path, "[["))
+
+    assert result.exit_code == 1
+    assert "is not TOML" in result.stderr
+
+
+def test_it_says_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good configuration exits with 0 and shows address, storage, providers with the reason they are off, and routes."""
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    text = """
+        [server]
+        port = 9123
+        [providers.real]
+        kind = "openai"
+        api_key = "${NO_SUCH_KEY}"
+        [providers.play]
+        kind = "openai"
+        sandbox = true
+        limits = { max_open_batches = 7 }
+        [[routes]]
+        model = "gpt-*"
+        provider = "real"
+    """
+    result = run("check", "--config", write(tmp_path, text))
+    shown = " ".join(result.stdout.split())
+
+    assert result.exit_code == 0
+    assert "http://127.0.0.1:9123/v1" in shown
+    assert f"{tmp_path}/data (durability full" in shown
+    assert "real (kind openai) disabled: set the environment variable NO_SUCH_KEY" in shown
+    assert "play (kind openai) enabled at its own simulator" in shown
+    assert "7 open batches" in shown
+    assert "route gpt-* -> real" in shown
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_key_is_shown(tmp_path: Path) -> None:
+    """Neither a good nor a bad configuration prints a provider's key."""
+    table = '[providers.a]\nkind = "openai"\napi_key = "sk-very-secret"\n'
+    good = run("check", "--config", write(tmp_path, table))
+    bad = run("check", "--config", write(tmp_path, table + "timeout_seconds = -1\n"))
+
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert "sk-very-secret" not in good.output + bad.output
+
+
+def test_plugins_are_listed_with_their_kinds() -> None:
+    """The bundled plugin is there with its version, distribution and both kinds."""
+    result = run("plugins", "--json")
+    [bundled] = [each for each in json.loads(result.stdout) if each["name"] == "openai"]
+
+    assert result.exit_code == 0
+    assert bundled["kinds"] == ["openai", "openai-compatible"]
+    assert bundled["distribution"] == "batchway"
+    assert bundled["faults"] == []
+
+
+def test_a_broken_plugin_is_listed_with_its_fault() -> None:
+    """A plugin that brings nothing but trouble has a row that says which."""
+
+    class Broken:
+        def register_other(self) -> None:
+            """No hook of ours."""
+
+    class Raising:
+        from gateway import hookimpl
+
+        @hookimpl
+        def register_providers(self) -> list[type]:
+            raise RuntimeError("not today")
+
+    rows = listed(load_plugins([("quiet", Broken()), ("loud", Raising())]))
+    [loud] = [row for row in rows if row.name == "loud"]
+
+    assert loud.kinds == []
+    assert "not today" in loud.faults[0]
