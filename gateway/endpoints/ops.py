@@ -12,15 +12,20 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.endings import cancelled
+from gateway.endpoints.bodies import read_body
 from gateway.endpoints.keys import CALLER
 from gateway.endpoints.results import listed
 from gateway.errors import Refusal
+from gateway.fingerprint import parse
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RequestState
 from gateway.routing import Router
 from gateway.store.ledger import Ledger
+
+#: An operator's orders are short.
+BODY_SECONDS = 10.0
 
 
 class Ops:
@@ -87,10 +92,10 @@ class Ops:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Cancel a request (`custom_id`) of any client, or every request of a batch (`batch_id`)."""
         _operators_only(request)
-        wish = orjson.loads(await request.read() or b"{}")
-        wish = wish if isinstance(wish, dict) else {}
-        if isinstance(wish.get("batch_id"), int):
-            return await self._cancel_batch(wish["batch_id"])
+        wish = parse(await read_body(request, BODY_SECONDS))
+        batch_id = wish.get("batch_id")
+        if isinstance(batch_id, int) and not isinstance(batch_id, bool):
+            return await self._cancel_batch(batch_id)
         custom_id = str(wish.get("custom_id", ""))
         found = await self._ledger.requests.find(None, "", custom_id)
         if found is None:
