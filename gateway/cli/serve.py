@@ -36,7 +36,9 @@ def serve(path: Path | None, log_level: str) -> None:
     try:
         server, storage = early(path, os.environ)
         lock = DirectoryLock.acquire(storage.directory, wait_seconds=LOCK_SECONDS)
-    except (ConfigurationError, LedgerLocked, OSError) as error:
+    except ConfigurationError as error:
+        raise _refused(path, error) from error
+    except (LedgerLocked, OSError) as error:
         raise click.ClickException(str(error)) from error
     try:
         listener = listen(server.host, server.port)
@@ -54,9 +56,16 @@ def _run(path: Path | None, lock: DirectoryLock, listener: socket.socket, log_le
     try:
         configuration: Configuration = load(path, os.environ)
     except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
+        raise _refused(path, error) from error
     configure(sys.stderr, log_level, configuration.secrets)
     try:
         return run(configuration, lock, listener, raise_file_limit())
     except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path | None, error: ConfigurationError) -> click.ClickException:
+    """All mistakes at once: a start stops at the first stage that finds one, and later stages would find more."""
+    from gateway.cli.inspection import inspect
+
+    return click.ClickException("\n".join(dict.fromkeys((*error.mistakes, *inspect(path, os.environ).mistakes))))
