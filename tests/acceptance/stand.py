@@ -40,7 +40,11 @@ QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.05, finalizing
 
 
 async def until(
-    condition: Callable[[], object | Awaitable[object]], what: str, seconds: float = DEADLINE_SECONDS
+    condition: Callable[[], object | Awaitable[object]],
+    what: str,
+    seconds: float = DEADLINE_SECONDS,
+    *,
+    look_seconds: float = LOOK_SECONDS,
 ) -> None:
     """Return when `condition` holds; fail with `what` when it has not within `seconds`."""
     deadline = time.monotonic() + seconds
@@ -49,7 +53,7 @@ async def until(
         if await outcome if inspect.isawaitable(outcome) else outcome:
             return
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
 
 
 def free_port() -> int:
@@ -149,17 +153,17 @@ class Stand:
         self.process.send_signal(signal.SIGKILL)
         await self.gone()
 
-    async def terminate(self) -> int:
-        """SIGTERM, and wait for the exit status."""
+    async def terminate(self, seconds: float = DEADLINE_SECONDS) -> int:
+        """SIGTERM, and wait for the exit status, for at most `seconds`."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return await self.gone()
+        return await self.gone(seconds)
 
-    async def gone(self) -> int:
+    async def gone(self, seconds: float = DEADLINE_SECONDS) -> int:
         """The exit status of the process, once it has one."""
         process = self.process
         assert process is not None
-        await until(lambda: process.poll() is not None, "the process ends")
+        await until(lambda: process.poll() is not None, "the process ends", seconds)
         self.process = None
         return process.returncode
 
