@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,11 +53,13 @@ class House:
     clock: FakeClock
     remote: FakeRemote
     port: int
+    callers: list[Caller] = field(default_factory=list)
 
     async def caller(self) -> Caller:
-        """A new connection."""
+        """A new connection; closed with the house."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
-        return Caller(reader=reader, writer=writer)
+        self.callers.append(Caller(reader=reader, writer=writer))
+        return self.callers[-1]
 
     async def exchange(self, request: bytes) -> Answer:
         """Send these bytes on a connection of their own, and read one response."""
@@ -74,6 +76,14 @@ class House:
             while len(self.gateway.waiters) < count:
                 await asyncio.sleep(0.005)
         return [request.seq for request in await self.gateway.ledger.requests.listed(None) if not request.state.ended]
+
+    async def walk(self, seconds: float = 600.0) -> None:
+        """Turn the clock, second by second, until nobody waits any more; threads and sockets get their time in between."""
+        end = self.clock.monotonic() + seconds
+        while len(self.gateway.waiters):
+            assert self.clock.monotonic() < end, "somebody still waits"
+            await self.clock.advance(0.5)
+            await asyncio.sleep(0.005)
 
     async def left(self) -> None:
         """Return when no caller waits any more."""
@@ -212,10 +222,13 @@ async def open_house(directory: Path, remote: FakeRemote | None = None, **sectio
     )  # fmt: skip
     listener = listen("127.0.0.1", 0)
     await gateway.start(listener)
+    house = House(gateway=gateway, clock=clock, remote=remote, port=listener.getsockname()[1])
     try:
-        yield House(gateway=gateway, clock=clock, remote=remote, port=listener.getsockname()[1])
+        yield house
     finally:
         await gateway.stop()
+        for caller in house.callers:
+            await caller.close()
     assert not faults
 
 

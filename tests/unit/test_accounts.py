@@ -167,7 +167,9 @@ async def test_refused_key_in_any_call_stops_the_account(tmp_path: Path) -> None
     assert not accounts.of(provider).may_call()
 
 
-@pytest.mark.parametrize("error", [KeyError("id"), ValueError("bad"), OSError("pipe"), AssertionError(), RuntimeError("x")])
+@pytest.mark.parametrize(
+    "error", [KeyError("id"), ValueError("bad"), OSError("pipe"), AssertionError(), RuntimeError("x")]
+)
 async def test_anything_else_is_the_plugins_fault(error: Exception, tmp_path: Path) -> None:
     """An exception outside the contract becomes a PluginFault, logged under the plugin's name and counted."""
     clock = FakeClock()

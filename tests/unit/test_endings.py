@@ -185,7 +185,9 @@ def test_attempts_used_up(result: Result | None, status: int, code: str, state: 
     assert error_in(settlement)["type"] == ENDINGS[code].type
 
 
-@pytest.mark.parametrize(("attempts", "pause"), [(0, 60), (1, 120), (2, 240), (5, 1920), (6, 3600), (60, 3600), (2000, 3600)])
+@pytest.mark.parametrize(
+    ("attempts", "pause"), [(0, 60), (1, 120), (2, 240), (5, 1920), (6, 3600), (60, 3600), (2000, 3600)]
+)
 def test_lines_go_back_for_longer_each_time(attempts: int, pause: float) -> None:
     """A retriable line waits 60 s, doubling to an hour, and goes back to its lane."""
     settlement = settled(result_of(500, retriable=True), member_of(attempts=attempts), Retries(max_attempts=10_000))

@@ -15,7 +15,9 @@ from gateway.spool import Spool, count_rows, in_slices, read_rows, write_whole
 #: Everything Unicode or Python may take for the end of a line, but the newline byte.
 SEPARATORS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
-rows_of_json = st.lists(st.text(alphabet=st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(SEPARATORS))).map(orjson.dumps))
+rows_of_json = st.lists(
+    st.text(alphabet=st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(SEPARATORS))).map(orjson.dumps)
+)
 
 
 @given(rows_of_json)

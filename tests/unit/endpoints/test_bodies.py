@@ -19,13 +19,13 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 NOTHING: dict[str, str] = {}
 
 
-def parsed(
-    raw: bytes, headers: dict[str, str] | list[tuple[str, str]] = NOTHING, run: str | None = None
-) -> Incoming:
+def parsed(raw: bytes, headers: dict[str, str] | list[tuple[str, str]] = NOTHING, run: str | None = None) -> Incoming:
     """The call in a request, of the client `acme`."""
     from multidict import CIMultiDict
 
-    request = make_mocked_request("POST", CHAT, headers=CIMultiDict(headers), match_info={} if run is None else {"run": run})
+    request = make_mocked_request(
+        "POST", CHAT, headers=CIMultiDict(headers), match_info={} if run is None else {"run": run}
+    )
     request[CALLER] = Caller(client="acme")
     return incoming(request, raw, CHAT)
 
@@ -69,17 +69,25 @@ def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 5000, "-" + "9" * 5000])
-@pytest.mark.parametrize("field", ["temperature", "metadata", "user", "stream_options", "store", "prompt_cache_key", "cache"])
+@pytest.mark.parametrize(
+    "field", ["temperature", "metadata", "user", "stream_options", "store", "prompt_cache_key", "cache"]
+)
 def test_numbers_json_cannot_hold_are_refused_wherever_they_stand(number: str, field: str) -> None:
     """NaN, infinity and numbers nobody can write back are a 400, also in fields that do not count for sameness."""
     inner = '{"custom_thing": %s}' % number if field in ("metadata", "stream_options", "cache") else number
-    refused(b'{"model": "gpt-x", "messages": [{"role": "user", "content": "hi"}], "%s": %s}' % (field.encode(), inner.encode()))
+    refused(
+        b'{"model": "gpt-x", "messages": [{"role": "user", "content": "hi"}], "%s": %s}'
+        % (field.encode(), inner.encode())
+    )
 
 
 @pytest.mark.parametrize("field", ["metadata", "user", "tools", "stream_options"])
 def test_whole_numbers_beyond_64_bits_are_refused_wherever_they_stand(field: str) -> None:
     """A number that would come out altered is a 400, not a failure of ours."""
-    refused(b'{"model": "gpt-x", "messages": [{"role": "user", "content": "hi"}], "%s": {"x": 1%s}}' % (field.encode(), b"0" * 40))
+    refused(
+        b'{"model": "gpt-x", "messages": [{"role": "user", "content": "hi"}], "%s": {"x": 1%s}}'
+        % (field.encode(), b"0" * 40)
+    )
 
 
 @pytest.mark.parametrize("text", [rb'"\ud800"', rb'"a\udfffb"', b'"\xed\xa0\x80"', b'"\xff"', b'"a\x00b"', b'"a\nb"'])
@@ -100,7 +108,11 @@ def test_deep_json_is_refused_wherever_it_stands(field: str, depth: int) -> None
     """Nesting that would break a parser on the way is a 400."""
     deep = b"[" * depth + b"]" * depth
     inner = {"messages": b'[{"role": "user", "content": %b}]', "metadata": b'{"a": %b}'}.get(field, b"%b") % deep
-    model = b'"model": "gpt-x", "messages": [{"role": "user", "content": "hi"}], ' if field != "messages" else b'"model": "x", '
+    model = (
+        b'"model": "gpt-x", "messages": [{"role": "user", "content": "hi"}], '
+        if field != "messages"
+        else b'"model": "x", '
+    )
     refused(b"{" + model + b'"%b": %b}' % (field.encode(), inner))
 
 
@@ -237,7 +249,9 @@ def test_metadata_is_kept_as_json() -> None:
     assert parsed(body_with()).metadata is None
 
 
-@pytest.mark.parametrize(("header", "path", "run"), [(None, None, None), ("r1", None, "r1"), (None, "r1", "r1"), ("r1", "r1", "r1")])
+@pytest.mark.parametrize(
+    ("header", "path", "run"), [(None, None, None), ("r1", None, "r1"), (None, "r1", "r1"), ("r1", "r1", "r1")]
+)
 def test_a_run_comes_from_header_or_path(header: str | None, path: str | None, run: str | None) -> None:
     """The run's name stands in the header or in the base URL."""
     assert parsed(body_with(), {} if header is None else {"x-batchway-run": header}, path).ask.run == run
@@ -299,7 +313,8 @@ def test_wishes_about_stored_answers(
 
 
 @pytest.mark.parametrize(
-    ("count", "retry"), [("0", False), ("1", True), ("2", True), ("-1", False), ("", False), ("x", False), ("1.5", False), ("²", False)]
+    ("count", "retry"),
+    [("0", False), ("1", True), ("2", True), ("-1", False), ("", False), ("x", False), ("1.5", False), ("²", False)],
 )
 def test_a_retry_says_how_often_it_has_tried(count: str, retry: bool) -> None:
     """`x-stainless-retry-count` of 1 or more marks a retry; nonsense does not, and does no harm."""
@@ -315,7 +330,12 @@ def test_modes_that_are_not_offered_are_refused(mode: str) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.just(10**40) | st.just("\ud800") | st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.just(10**40)
+        | st.just("\ud800")
+        | st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -329,7 +349,9 @@ def hostile_json(value: object) -> bytes:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["model", "messages", "stream", "metadata", "cache", "service_tier", "user", "store", "n", "tools", "x"]),
+        st.sampled_from(
+            ["model", "messages", "stream", "metadata", "cache", "service_tier", "user", "store", "n", "tools", "x"]
+        ),
         json_values,
     )
 )

@@ -34,7 +34,9 @@ def completion_of(*choices: Mapping[str, object], **more: object) -> dict[str, o
     }
 
 
-def choice_of(index: int = 0, finish_reason: str = "stop", logprobs: object = None, **message: object) -> dict[str, object]:
+def choice_of(
+    index: int = 0, finish_reason: str = "stop", logprobs: object = None, **message: object
+) -> dict[str, object]:
     """One choice."""
     said = {"role": "assistant", "content": None, **message}
     return {"index": index, "finish_reason": finish_reason, "message": said, "logprobs": logprobs}
@@ -94,7 +96,8 @@ def test_user_code_that_prints_content_gets_the_text_once() -> None:
 def test_several_tool_calls_keep_their_places() -> None:
     """Each call has an index of its own, and id, name and arguments arrive whole."""
     calls = [
-        {"id": f"call_{n}", "type": "function", "function": {"name": f"f{n}", "arguments": f'{{"x": {n}}}'}} for n in range(3)
+        {"id": f"call_{n}", "type": "function", "function": {"name": f"f{n}", "arguments": f'{{"x": {n}}}'}}
+        for n in range(3)
     ]
     read = read_back(stream(completion_of(choice_of(finish_reason="tool_calls", tool_calls=calls))))
     message = read.choices[0].message
@@ -123,7 +126,9 @@ def test_a_refusal_is_told() -> None:
 
 def test_several_choices_keep_their_order() -> None:
     """With n > 1 every choice arrives under its own index, with its own finish reason."""
-    choices = [choice_of(n, finish, content=f"text {n}") for n, finish in enumerate(["stop", "length", "content_filter"])]
+    choices = [
+        choice_of(n, finish, content=f"text {n}") for n, finish in enumerate(["stop", "length", "content_filter"])
+    ]
     read = read_back(stream(completion_of(*reversed(choices)), beats=1))
     found = sorted((choice.index, choice.message.content, choice.finish_reason) for choice in read.choices)
     assert found == [(0, "text 0", "stop"), (1, "text 1", "length"), (2, "text 2", "content_filter")]
@@ -175,7 +180,9 @@ def test_what_else_a_message_holds_is_told() -> None:
     assert told["annotations"] == [{"a": 1}]
 
 
-@pytest.mark.parametrize("choices", [[], None, "x", [None], [{}], [{"message": None}], [{"message": {"tool_calls": [None]}}]])
+@pytest.mark.parametrize(
+    "choices", [[], None, "x", [None], [{}], [{"message": None}], [{"message": {"tool_calls": [None]}}]]
+)
 def test_odd_completions_still_end(choices: object) -> None:
     """Whatever a provider stored, the stream is well-formed and has its end mark."""
     assert stream({**completion_of(), "choices": choices})[-1] == DONE
@@ -219,7 +226,11 @@ def test_every_completion_reads_back_as_it_was(
     for choice, (message, reason) in zip(sorted(read.choices, key=lambda each: each.index), said, strict=True):
         found = choice.message.model_dump(include={"role", "content", "refusal"})
         calls = [
-            {"id": call.id, "type": call.type, "function": {"name": call.function.name, "arguments": call.function.arguments}}
+            {
+                "id": call.id,
+                "type": call.type,
+                "function": {"name": call.function.name, "arguments": call.function.arguments},
+            }
             for call in choice.message.tool_calls or []
         ]
         assert as_told({**found, "tool_calls": calls}) == as_told(message)

@@ -71,7 +71,9 @@ FOREIGN = [
 
 def get(target: str = "/healthz", host: str | None = "localhost", **headers: str) -> bytes:
     """A GET with these headers."""
-    return request_bytes("GET", target, host=host, headers={name.replace("_", "-"): text for name, text in headers.items()})
+    return request_bytes(
+        "GET", target, host=host, headers={name.replace("_", "-"): text for name, text in headers.items()}
+    )
 
 
 @pytest.fixture(name="directory")
@@ -148,7 +150,9 @@ async def test_any_host_does_not_mean_any_origin(tmp_path: Path) -> None:
         assert (await house.exchange(get(host="whatever.example", Origin="http://evil.example"))).status == 403
 
 
-@pytest.mark.parametrize("origin", ["http://localhost", "http://localhost:3000", "https://127.0.0.1", "http://[::1]:8484"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost", "http://localhost:3000", "https://127.0.0.1", "http://[::1]:8484"]
+)
 async def test_pages_of_this_machine_may_call(origin: str, tmp_path: Path) -> None:
     """A page served from loopback is ours, also across names of this machine."""
     async with open_house(tmp_path) as house:
@@ -186,7 +190,10 @@ async def test_foreign_origins_are_refused(origin: str, tmp_path: Path) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
-@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("Cross-Site", 403), ("same-origin", 200), ("same-site", 200), ("none", 200)])
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [("cross-site", 403), ("Cross-Site", 403), ("same-origin", 200), ("same-site", 200), ("none", 200)],
+)
 async def test_browsers_that_send_no_origin_tell_the_site(site: str, status: int, tmp_path: Path) -> None:
     """An image or a link of a foreign page has no Origin; `Sec-Fetch-Site` gives it away."""
     async with open_house(tmp_path) as house:
@@ -284,7 +291,10 @@ async def test_every_error_is_openais_object(request_line: bytes, status: int, c
         assert answer.headers["x-request-id"].startswith("req_")
 
 
-@pytest.mark.parametrize(("given", "kept"), [("trace-1.A_b", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("é", False), ("", False)])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("trace-1.A_b", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("é", False), ("", False)],
+)
 async def test_a_callers_request_id_is_echoed_if_harmless(given: str, kept: bool, tmp_path: Path) -> None:
     """`x-request-id` of the caller comes back when it is short and plain; else ours does."""
     async with open_house(tmp_path) as house:

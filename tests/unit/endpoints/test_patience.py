@@ -51,7 +51,8 @@ def test_grace_and_beat(headers: dict[str, str], grace: float, beat: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("headers", "grace"), [({}, 1), ({"x-stainless-read-timeout": "600"}, 1), ({"x-stainless-read-timeout": "1.2"}, 0.6)]
+    ("headers", "grace"),
+    [({}, 1), ({"x-stainless-read-timeout": "600"}, 1), ({"x-stainless-read-timeout": "1.2"}, 0.6)],
 )
 def test_a_retry_has_one_second_of_grace(headers: dict[str, str], grace: float) -> None:
     """A client that tries again has waited already."""
