@@ -9,7 +9,7 @@ from gateway.errors import LedgerError
 from gateway.records import RequestState
 from gateway.store.choose import DETACHED_SECONDS, SLOT_LIMIT, Absent, Choice, New, Serve, Take, choose, name_matches
 from gateway.store.database import Row, Session
-from gateway.store.endings import put_result, read_ending
+from gateway.store.endings import put_results, read_ending
 from gateway.store.lanes import lane_id
 from gateway.store.naming import new_token, own_id
 from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Slot
@@ -93,7 +93,7 @@ class Admitter:
         if extent == 0 and arrival.samples:
             self._restore(session, arrival)
             extent = max(sample.ordinal for sample in arrival.samples) + 1
-        choice = self._choose(session, arrival) if extent else choose((), arrival.ask, self._now)
+        choice = self._choose(session, arrival, extent) if extent else choose((), arrival.ask, self._now)
         if isinstance(choice, Absent):
             return Admission(seq=0, custom_id="", fresh=False, absent=True)
         if isinstance(choice, New):
@@ -108,7 +108,7 @@ class Admitter:
             seq=slot.seq, custom_id=slot.custom_id, fresh=False, ending=ending, sample=slot.ordinal + 1, of=extent
         )
 
-    def _choose(self, session: Session, arrival: Arrival) -> Choice:
+    def _choose(self, session: Session, arrival: Arrival, extent: int) -> Choice:
         for _ in range(TAKES):
             slots = load_slots(
                 session,
@@ -118,6 +118,8 @@ class Admitter:
                 boot=self._boot,
                 now=self._now,
                 limit=SLOT_LIMIT,
+                ask=arrival.ask,
+                few=extent <= SLOT_LIMIT,
             )
             choice = choose([self._as_seen(slot, arrival) for slot in slots], arrival.ask, self._now)
             if isinstance(choice, Serve | New | Absent):
@@ -188,6 +190,9 @@ class Admitter:
         lane = self._lane(session, arrival.lane)
         for sample in arrival.samples:
             seq = self._take_seq()
+            [result] = put_results(
+                session, [Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=sample.body)]
+            )
             session.run(
                 "insert_stored",
                 {
@@ -200,11 +205,10 @@ class Admitter:
                     "size": arrival.size,
                     "tokens": arrival.tokens,
                     "ordinal": sample.ordinal,
+                    "result": result,
                     "fingerprint": arrival.fingerprint,
                 },
             )
-            answer = Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=sample.body)
-            put_result(session, [(seq, answer)])
 
     def _take_seq(self) -> int:
         seq = self._next_seq

@@ -15,8 +15,8 @@ from gateway.errors import StaleEpoch
 from gateway.records import BatchState, RemoteBatch
 from gateway.store.batch_rows import Members, read_batch, read_batches, read_lines
 from gateway.store.boots import Boots
-from gateway.store.database import Database, Params, Session, Value
-from gateway.store.endings import put_result
+from gateway.store.database import Database, Params, Session, Value, json_array
+from gateway.store.endings import wish_cancel
 from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.rows import BatchRow, Cut, Ending, Line, Settled, Settlement
 from gateway.store.sealing import dissolve, seal
@@ -48,7 +48,7 @@ class Batches:
 
     async def claim(self, states: Sequence[BatchState], now: float, limit: int) -> list[BatchRow]:
         """Take batches in these states whose `retry_at` has come and that no living boot works on, this one included."""
-        params: Params = {"states": _words(states), "now": now, "limit": limit, "boot": self._boots.id}
+        params: Params = {"states": json_array(states), "now": now, "limit": limit, "boot": self._boots.id}
 
         def op(session: Session) -> list[BatchRow]:
             found = session.rows("claimable", params)
@@ -168,10 +168,7 @@ class Batches:
             batch = read_batch(session, batch_id)
             if batch is None or batch.state in (BatchState.COLLECTED, BatchState.DISSOLVED):
                 return None
-            members = list(Members(session, batch_id))
-            put_result(session, [(member.seq, ending) for member in members if member.cancel_at is None])
-            session.run_many("wish_cancel", ({"seq": member.seq, "now": now} for member in members))
-            return len(members)
+            return wish_cancel(session, [member.seq for member in Members(session, batch_id)], ending, now)
 
         return await self._database.write(op, bulk=True)
 
@@ -190,7 +187,7 @@ class Batches:
 
     async def listed(self, states: Sequence[BatchState] = tuple(BatchState), limit: int = 100) -> list[BatchRow]:
         """The latest batches in these states, newest first."""
-        return await self._listing("listed_batches", {"states": _words(states), "limit": limit})
+        return await self._listing("listed_batches", {"states": json_array(states), "limit": limit})
 
     async def undiscarded(self, now: float, limit: int) -> list[BatchRow]:
         """Batches that are over and may have files left at the provider; those whose `retry_at` has come."""
@@ -239,10 +236,6 @@ class Batches:
             return row
 
         return await self._database.write(op, bulk=bulk)
-
-
-def _words(states: Sequence[BatchState]) -> str:
-    return orjson.dumps(list(states)).decode()
 
 
 def _remote(remote: RemoteBatch) -> dict[str, Value]:

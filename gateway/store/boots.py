@@ -62,6 +62,7 @@ class Boots:
             for dead, died_at in session.rows("dead_boots", {"boot": boot, "now": now, "limit": 100}):
                 params = {"boot": dead, "left_at": died_at, "limit": limit - released}
                 released += session.run("release_holds", params)
+                released += session.run("release_run_holds", {**params, "limit": limit - released})
                 if released >= limit:
                     break
                 session.run("forget_boot", {"boot": dead})

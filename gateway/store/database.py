@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+import orjson
+
 T = TypeVar("T")
 
 #: What a database takes and gives for one column.
@@ -17,6 +19,11 @@ Value = None | int | float | str | bytes
 #: One row as the driver gives it. The drivers are untyped here: whoever unpacks a row says what is in it.
 Row = tuple[Any, ...]
 Params = Mapping[str, Value]
+
+
+def json_array(values: Iterable[int | str]) -> str:
+    """How a query is given a list: it joins with the elements of one JSON text."""
+    return orjson.dumps(list(values)).decode()
 
 
 class Session(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway.records import RequestState
 from gateway.store.database import Session
@@ -28,28 +28,40 @@ def read_ending(session: Session, seq: int) -> Ending | None:
     )
 
 
-def put_result(session: Session, outcomes: Sequence[tuple[int, Ending]]) -> None:
-    """Store outcomes by seq; whether they count is decided by the state of the request."""
+def put_results(session: Session, endings: Iterable[Ending]) -> range:
+    """Store outcomes; their numbers, in the same order. Whether they count is decided by the state of their requests."""
+    row = session.row("next_result", {})
+    first = int(row[0]) if row else 1
+    numbered = list(enumerate(endings, start=first))
     session.run_many(
-        "put_result",
+        "insert_result",
         (
             {
-                "seq": seq,
+                "result": number,
                 "status": ending.status,
                 "code": ending.code,
                 "cost_usd": ending.cost_usd,
                 "saved_usd": ending.saved_usd,
                 "body": ending.body,
             }
-            for seq, ending in outcomes
+            for number, ending in numbered
         ),
     )
+    return range(first, first + len(numbered))
+
+
+def wish_cancel(session: Session, seqs: Sequence[int], ending: Ending, now: float) -> int:
+    """Note for lines of batches that nobody wants them, and how they will end unless they are answered; how many."""
+    batched = [seq for seq in seqs if session.row("cancellable", {"seq": seq})]
+    results = put_results(session, [ending] * len(batched))
+    wishes = ({"seq": seq, "result": result, "now": now} for seq, result in zip(batched, results, strict=True))
+    return session.run_many("wish_cancel", wishes)
 
 
 def end_queued(session: Session, outcomes: Sequence[tuple[int, Ending]], now: float) -> list[int]:
     """End those of these requests that are still queued; their seqs."""
     totals = LaneTotals()
-    ended = []
+    found = []
     for seq, ending in outcomes:
         row = session.row("queued_request", {"seq": seq})
         if row is None:
@@ -57,8 +69,14 @@ def end_queued(session: Session, outcomes: Sequence[tuple[int, Ending]], now: fl
         lane, due, size, tokens, fresh = row
         if due:
             totals.add(lane, count=-1, size=-size, tokens=-tokens, fresh=-fresh)
-        session.run("end_queued", {"seq": seq, "state": ending.state, "now": now, "permanent": int(ending.permanent)})
-        ended.append((seq, ending))
-    put_result(session, ended)
+        found.append((seq, ending))
+    results = put_results(session, (ending for _, ending in found))
+    session.run_many(
+        "end_queued",
+        (
+            {"seq": seq, "state": ending.state.value, "now": now, "permanent": int(ending.permanent), "result": result}
+            for (seq, ending), result in zip(found, results, strict=True)
+        ),
+    )
     totals.apply(session)
-    return [seq for seq, _ in ended]
+    return [seq for seq, _ in found]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import orjson
-
 from gateway.clock import Clock
 from gateway.errors import LedgerError, StorageFull
 from gateway.records import BatchState, RequestState
 from gateway.store.admission import Admitter, depart
 from gateway.store.boots import Boots
-from gateway.store.database import Database, Row, Session
-from gateway.store.endings import end_queued, put_result, read_ending
+from gateway.store.database import Database, Row, Session, json_array
+from gateway.store.endings import end_queued, read_ending, wish_cancel
 from gateway.store.naming import own_id, parse_own_id
 from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Request
 from gateway.store.totals import LaneTotals
@@ -56,7 +54,7 @@ class Requests:
         """The endings of those that have one."""
 
         def op(session: Session) -> dict[int, Ending]:
-            ended = session.rows("endings", {"seqs": orjson.dumps(list(seqs)).decode()})
+            ended = session.rows("endings", {"seqs": json_array(seqs)})
             found = {seq: read_ending(session, seq) for (seq,) in ended}
             return {seq: ending for seq, ending in found.items() if ending is not None}
 
@@ -80,7 +78,7 @@ class Requests:
         """Requests in the order of acceptance, after `after_seq`. May look through many rows, so off the loop."""
         params = {
             "client": client,
-            "states": orjson.dumps(list(states)).decode(),
+            "states": json_array(states),
             "limit": limit,
             "after_seq": after_seq,
         }
@@ -99,8 +97,8 @@ class Requests:
         """
 
         def op(session: Session) -> Request:
-            if not end_queued(session, [(seq, ending)], now) and session.run("wish_cancel", {"seq": seq, "now": now}):
-                put_result(session, [(seq, ending)])
+            if not end_queued(session, [(seq, ending)], now):
+                wish_cancel(session, [seq], ending, now)
             request = read_request(session, seq)
             if request is None:
                 raise LedgerError(f"there is no request {seq} to cancel: it may have been forgotten")

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from gateway.errors import StaleEpoch
 from gateway.records import RequestState
 from gateway.store.batch_rows import read_batch
-from gateway.store.database import Row, Session
-from gateway.store.endings import put_result
+from gateway.store.database import Row, Session, json_array
+from gateway.store.endings import put_results
 from gateway.store.rows import BatchRow, Cut, Ending, Settled
 from gateway.store.totals import LaneTotals
 
@@ -73,12 +73,15 @@ def dissolve(
 
 def settled_member(member: Row, state: RequestState) -> Settled:
     """What the collector is told of a member (a row of the queries `members_*`) that has ended."""
-    n, seq, _, _, _, _, fingerprint, ordinal, no_store, _ = member
+    n, seq, _, fingerprint, ordinal, no_store = member
     return Settled(seq=seq, n=n, state=state, fingerprint=fingerprint, ordinal=ordinal, no_store=bool(no_store))
 
 
 def end_members(session: Session, outcomes: Sequence[tuple[Row, Ending, str | None]], now: float) -> list[Settled]:
     """End members (rows of the queries `members_*`) with these outcomes and words of trouble."""
+    # An outcome that was stored with a wish to cancel has not come true.
+    session.run_many("forget_result", ({"seq": member[1]} for member, _, _ in outcomes if member[2]))
+    results = put_results(session, (ending for _, ending, _ in outcomes))
     session.run_many(
         "end_member",
         (
@@ -88,31 +91,23 @@ def end_members(session: Session, outcomes: Sequence[tuple[Row, Ending, str | No
                 "now": now,
                 "permanent": int(ending.permanent),
                 "trouble": trouble,
+                "result": result,
             }
-            for member, ending, trouble in outcomes
+            for (member, ending, trouble), result in zip(outcomes, results, strict=True)
         ),
     )
-    put_result(session, [(member[1], ending) for member, ending, _ in outcomes])
     return [settled_member(member, ending.state) for member, ending, _ in outcomes]
 
 
 def end_wished(session: Session, members: Sequence[Row], now: float) -> list[Settled]:
     """End members whose cancel was wished: their outcome has been stored with the wish."""
-    session.run_many(
-        "end_member",
-        (
-            {"seq": member[1], "state": RequestState.CANCELLED.value, "now": now, "permanent": 0, "trouble": None}
-            for member in members
-        ),
-    )
+    session.run_many("end_wished", ({"seq": member[1], "now": now} for member in members))
     return [settled_member(member, RequestState.CANCELLED) for member in members]
 
 
 def _end_refused(session: Session, batch_id: int, refused: Mapping[int, Ending], now: float) -> list[Settled]:
-    outcomes = []
-    for n, ending in refused.items():
-        for member in session.rows("members_between", {"batch": batch_id, "low": n, "high": n}):
-            outcomes.append((member, ending, ending.code))  # noqa: PERF401 - clearer than a nested comprehension
+    members = session.rows("members_at", {"batch": batch_id, "places": json_array(refused)})
+    outcomes = [(member, refused[member[0]], refused[member[0]].code) for member in members]
     return end_members(session, outcomes, now)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.errors import LedgerError, StaleEpoch
-from gateway.store.database import Row, Session
+from gateway.store.database import Row, Session, json_array
 from gateway.store.lanes import TARGET_GROWTH, TOKEN_LIMIT
 from gateway.store.rows import BatchRow, Ending, Settled, Settlement
 from gateway.store.sealing import end_members, end_wished
@@ -20,13 +20,9 @@ def settle(session: Session, batch: BatchRow, settlements: Sequence[Settlement],
         raise StaleEpoch(f"batch {batch.marker} has been taken over or has moved on: its lines are not settled here")
     if not settlements:
         return []
-    reach = {
-        "batch": batch.id,
-        "low": min(settlement.n for settlement in settlements),
-        "high": max(settlement.n for settlement in settlements),
-    }
-    settled_before = {n for (n,) in session.rows("settled_lines", reach)}
-    members = {row[0]: row for row in session.rows("members_between", reach)}
+    places = json_array(settlement.n for settlement in settlements)
+    settled_before = {n for (n,) in session.rows("settled_lines", {"batch": batch.id, "places": places})}
+    members = {row[0]: row for row in session.rows("members_at", {"batch": batch.id, "places": places})}
     new: dict[int, Settlement] = {}
     for settlement in settlements:
         if settlement.n not in settled_before:
@@ -47,7 +43,7 @@ def _move_members(
             continue
         if settlement.ending is not None:
             ended.append((member, settlement.ending, settlement.trouble))
-        elif member[5]:
+        elif member[2]:
             wished.append(member)
         else:
             returned.append({"seq": member[1], "not_before": settlement.not_before, "trouble": settlement.trouble})

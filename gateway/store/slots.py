@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from gateway.records import RequestState
 from gateway.store.boots import Boots
 from gateway.store.choose import FAILURE_SECONDS, NO_CACHE_SECONDS, NO_STORE_SECONDS, SLOT_LIMIT
-from gateway.store.database import Database, Params, Row, Session, Value
+from gateway.store.database import Database, Params, Row, Session, Value, json_array
 from gateway.store.naming import own_id
-from gateway.store.rows import Slot
+from gateway.store.rows import Ask, Slot
+
+#: A call that may go by any rule.
+_ANY = Ask(retry=True, no_cache=True, only_if_cached=True)
 
 
 class Slots:
@@ -21,15 +24,23 @@ class Slots:
         self._boots = boots
 
     async def of(
-        self, fingerprint: bytes, client: str, run: str | None, now: float, limit: int = SLOT_LIMIT
+        self,
+        fingerprint: bytes,
+        client: str,
+        run: str | None,
+        now: float,
+        limit: int = SLOT_LIMIT,
+        *,
+        ask: Ask | None = None,
     ) -> list[Slot]:
         """What `choose` may need of this fingerprint's slots: all, or of more than `limit` those that rules can pick.
 
-        Ordered by ordinal. `waiters` is 0: only the process knows them. A few indexed reads, however many slots there are.
+        Ordered by ordinal. `waiters` is 0: only the process knows them. A few indexed reads, however many slots there
+        are; fewer if `ask` says which rules will look.
         """
         boot = self._boots.id
         return await self._database.read(
-            lambda session: load_slots(session, fingerprint, client, run, boot=boot, now=now, limit=limit)
+            lambda session: load_slots(session, fingerprint, client, run, boot=boot, now=now, limit=limit, ask=ask)
         )
 
 
@@ -40,26 +51,31 @@ def slot_extent(session: Session, fingerprint: bytes) -> int:
 
 
 def load_slots(
-    session: Session, fingerprint: bytes, client: str, run: str | None, *, boot: int, now: float, limit: int
+    session: Session,
+    fingerprint: bytes,
+    client: str,
+    run: str | None,
+    *,
+    boot: int,
+    now: float,
+    limit: int,
+    ask: Ask | None = None,
+    few: bool = True,
 ) -> list[Slot]:
-    """See `Slots.of`."""
-    params: dict[str, Value] = {"fingerprint": fingerprint, "boot": boot, "now": now, "limit": limit}
-    extent = slot_extent(session, fingerprint)
-    if extent == 0:
-        return []
-    if extent <= limit:
-        rows: Iterable[Row] = session.rows("slots_all", params)
-    else:
-        rows = _of_many(session, params, client, run)
+    """See `Slots.of`. `few`: there may be no more than `limit`."""
+    params: dict[str, Value] = {"fingerprint": fingerprint, "boot": boot, "now": now, "limit": limit + 1}
+    rows: Collection[Row] = session.rows("slots_all", params) if few else ()
+    if not few or len(rows) > limit:
+        rows = _of_many(session, params, client, run, ask or _ANY)
     ordered = sorted(rows, key=lambda row: int(row[1]))
     marks: dict[int, tuple[bool, bool]] = {}
     if run is not None and ordered:
-        reach = {"client": client, "run": run, "low": ordered[0][1], "high": ordered[-1][1]}
+        reach = {"client": client, "run": run, "ordinals": json_array(row[1] for row in ordered)}
         marks = {mark[0]: (bool(mark[1]), bool(mark[2])) for mark in session.rows("run_marks", {**params, **reach})}
     return [_slot(row, marks.get(row[1])) for row in ordered]
 
 
-def _of_many(session: Session, params: dict[str, Value], client: str, run: str | None) -> Iterable[Row]:
+def _of_many(session: Session, params: dict[str, Value], client: str, run: str | None, ask: Ask) -> Collection[Row]:
     # Slots that cannot match any more are left out by the queries: they must not fill the limit.
     now = float(params["now"] or 0.0)
     wanted: Params = {
@@ -70,9 +86,19 @@ def _of_many(session: Session, params: dict[str, Value], client: str, run: str |
         "no_store_since": now - NO_STORE_SECONDS,
         "left_since": now - NO_CACHE_SECONDS,
     }
-    queries = ["slots_free", "slots_held", "slots_owed", "slots_born_no_cache"]
+    queries = ["slots_owed"]
+    if run is None or ask.only_if_cached:
+        queries.append("slots_free")
+    if (run is None and ask.retry) or ask.only_if_cached:
+        queries.append("slots_held")
+    if ask.no_cache:
+        queries.append("slots_born_no_cache")
     if run is not None:
-        queries += ["slots_given", "slots_not_given"]
+        given, above = session.row("run_extent", wanted) or (0, 0)
+        wanted = {**wanted, "low": above}
+        queries += ["slots_given_free", "slots_from" if given == above else "slots_not_given"]
+    if run is not None and ask.retry:
+        queries.append("slots_given_held")
     return {row[0]: row for query in queries for row in session.rows(query, wanted)}.values()
 
 

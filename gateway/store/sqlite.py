@@ -14,7 +14,15 @@ from gateway.store.database import Session
 from gateway.store.disk import DiskRoom
 from gateway.store.lock import DirectoryLock
 from gateway.store.queries import load_queries, schema_statements
-from gateway.store.sqlite_session import SqliteSession, connect_reader, connect_writer, errors_translated, translated
+from gateway.store.sqlite_session import (
+    Query,
+    SqliteSession,
+    connect_reader,
+    connect_writer,
+    errors_translated,
+    prepared,
+    translated,
+)
 from gateway.store.sqlite_writer import Writer
 
 T = TypeVar("T")
@@ -32,14 +40,21 @@ class SqliteDatabase:
     """A `Database` in a directory of its own, which it locks: no other process may work with it."""
 
     def __init__(
-        self, *, lock: DirectoryLock, path: Path, writer: Writer, reader: sqlite3.Connection, disk: DiskRoom
+        self,
+        *,
+        lock: DirectoryLock,
+        path: Path,
+        writer: Writer,
+        reader: sqlite3.Connection,
+        disk: DiskRoom,
+        queries: Mapping[str, Query],
     ) -> None:
         """Use `open`."""
         self._lock = lock
         self._path = path
         self._writer = writer
         self._reader = reader
-        self._queries = load_queries(DIALECT)
+        self._queries = queries
         self._session = SqliteSession(reader, self._queries)
         self._disk = disk
 
@@ -73,8 +88,9 @@ class SqliteDatabase:
             migrate(connection, {name: schema_statements(DIALECT, name) for name in MIGRATIONS})
             reader = connect_reader(path, cache_bytes=READER_CACHE_BYTES)
             undo.pop_all()
-        writer = Writer(connection, load_queries(DIALECT), path, disk)
-        return cls(lock=lock, path=path, writer=writer, reader=reader, disk=disk)
+        queries = prepared(load_queries(DIALECT))
+        writer = Writer(connection, queries, path, disk)
+        return cls(lock=lock, path=path, writer=writer, reader=reader, disk=disk, queries=queries)
 
     @property
     def library_version(self) -> str:

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
 from gateway.errors import LedgerError, StorageFull
-from gateway.store.database import Params, Row
+from gateway.store.database import Params, Row, Value
 
 #: Every query is prepared once per connection.
 CACHED_STATEMENTS = 256
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 #: What SQLite and the kernel say when there is no room. The third: the index of the write-ahead log could not grow.
 _FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Query:
+    """A statement with its parameters by place: binding twenty of them by name costs 1.5 us more."""
+
+    __slots__ = ("bind", "sql")
+
+    def __init__(self, statement: str) -> None:
+        """`statement` names its parameters `:name`."""
+        names = list(dict.fromkeys(_PARAMETER.findall(statement)))
+        self.sql = _PARAMETER.sub(lambda match: f"?{names.index(match[1]) + 1}", statement)
+        self.bind = _binder(names)
+
+
+def _binder(names: Sequence[str]) -> Callable[[Params], tuple[Value, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda params: tuple(params[name] for name in names)
 
 
 class SqliteSession:
@@ -24,26 +45,30 @@ class SqliteSession:
 
     __slots__ = ("_connection", "_queries")
 
-    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, Query]) -> None:
         """`queries` are the statements by name."""
         self._connection = connection
         self._queries = queries
 
     def row(self, query: str, params: Params) -> Row | None:
         """The first row of the named query, or None."""
-        return cast("Row | None", self._connection.execute(self._queries[query], params).fetchone())
+        found = self._queries[query]
+        return cast("Row | None", self._connection.execute(found.sql, found.bind(params)).fetchone())
 
     def rows(self, query: str, params: Params) -> list[Row]:
         """All rows of the named query."""
-        return self._connection.execute(self._queries[query], params).fetchall()
+        found = self._queries[query]
+        return self._connection.execute(found.sql, found.bind(params)).fetchall()
 
     def run(self, query: str, params: Params) -> int:
         """How many rows the named query changed."""
-        return self._connection.execute(self._queries[query], params).rowcount
+        found = self._queries[query]
+        return self._connection.execute(found.sql, found.bind(params)).rowcount
 
     def run_many(self, query: str, params: Iterable[Params]) -> int:
         """Run the named query once for each of `params`; how many rows changed in all."""
-        return max(self._connection.executemany(self._queries[query], params).rowcount, 0)
+        found = self._queries[query]
+        return max(self._connection.executemany(found.sql, map(found.bind, params)).rowcount, 0)
 
 
 def connect_writer(path: Path, *, durability: str, page_size: int, cache_bytes: int) -> sqlite3.Connection:
@@ -102,3 +127,8 @@ def errors_translated() -> Iterator[None]:
         if own is error:
             raise
         raise own from error
+
+
+def prepared(statements: Mapping[str, str]) -> dict[str, Query]:
+    """Statements by name as `Query`."""
+    return {name: Query(statement) for name, statement in statements.items()}

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar, cast
 from gateway.errors import LedgerError, StorageFull
 from gateway.store.database import Session
 from gateway.store.disk import DiskRoom
-from gateway.store.sqlite_session import SqliteSession, translated
+from gateway.store.sqlite_session import Query, SqliteSession, translated
 
 T = TypeVar("T")
 
@@ -49,7 +49,9 @@ class Outcome:
 class Writer:
     """Owns the writing connection; `submit` from the loop, `close` once."""
 
-    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str], path: Path, disk: DiskRoom) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, queries: Mapping[str, Query], path: Path, disk: DiskRoom
+    ) -> None:
         """`connection` is used by the writer's own thread only, from now on."""
         self._connection = connection
         self._session = SqliteSession(connection, queries)

@@ -123,20 +123,22 @@ UPDATE batches SET cancel_at = coalesce(cancel_at, :now), owner = NULL WHERE id 
 -- The fence of a settlement: the batch is ours and has ended.
 UPDATE batches SET epoch = epoch WHERE id = :id AND epoch = :epoch AND state = 'ended';
 
--- name: members_between
-SELECT n, seq, lane, size, tokens, cancel_at IS NOT NULL, fingerprint, ordinal, no_store, job FROM requests
-WHERE batch = :batch AND state = 'batched' AND n BETWEEN :low AND :high;
+-- name: members_at
+-- Unsettled members at these places (a JSON array of numbers).
+SELECT n, seq, cancel_at IS NOT NULL, fingerprint, ordinal, no_store FROM requests
+WHERE batch = :batch AND state = 'batched' AND n IN (SELECT value FROM json_each(:places));
 
 -- name: members_after
 SELECT n, seq, attempts, queued_at, cancel_at FROM requests
 WHERE batch = :batch AND state = 'batched' AND n > :after_n ORDER BY n LIMIT :limit;
 
 -- name: members_cancelled
-SELECT n, seq, lane, size, tokens, 1, fingerprint, ordinal, no_store, job FROM requests
+SELECT n, seq, 1, fingerprint, ordinal, no_store FROM requests
 WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL ORDER BY n;
 
 -- name: settled_lines
-SELECT n FROM lines WHERE batch = :batch AND n BETWEEN :low AND :high;
+-- Which of these places (a JSON array of numbers) are settled.
+SELECT n FROM lines WHERE batch = :batch AND n IN (SELECT value FROM json_each(:places));
 
 -- name: insert_line
 INSERT INTO lines (batch, n, seq, state, status, trouble, input_tokens, cached_tokens, output_tokens, cost_usd, saved_usd,
@@ -146,8 +148,12 @@ VALUES (:batch, :n, :seq, :state, :status, :trouble, :input_tokens, :cached_toke
 ON CONFLICT (batch, n) DO NOTHING;
 
 -- name: end_member
-UPDATE requests SET state = :state, ended_at = :now, permanent = :permanent, trouble = :trouble
+UPDATE requests SET state = :state, ended_at = :now, permanent = :permanent, trouble = :trouble, result = :result
 WHERE seq = :seq AND state = 'batched';
+
+-- name: end_wished
+-- With the outcome that was stored with the wish.
+UPDATE requests SET state = 'cancelled', ended_at = :now WHERE seq = :seq AND state = 'batched' AND result IS NOT NULL;
 
 -- name: return_member
 UPDATE requests SET state = 'queued', due = 0, fresh = 0, attempts = attempts + 1, batch = NULL, n = NULL,
@@ -195,7 +201,8 @@ SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane WHERE l.provider
 -- name: cancelled_whole
 -- In flight, with unsettled lines, of which nobody wants any.
 SELECT b.id FROM batches b
-WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'ended' AND b.cancel_at IS NULL
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submitting', 'submitted', 'reconciling')
+  AND b.cancel_at IS NULL
   AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched')
   AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NULL)
 ORDER BY b.id LIMIT :limit;

@@ -35,7 +35,8 @@ FROM lanes l WHERE l.due_count > 0 ORDER BY l.id;
 -- name: in_flight
 -- Per lane: batches that are at work, and since when the oldest is sealed.
 SELECT b.lane, count(*), min(b.sealed_at) FROM batches b
-WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'reconciling' AND b.parked_reason IS NULL
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submitting', 'submitted', 'ended')
+  AND b.parked_reason IS NULL
 GROUP BY b.lane;
 
 -- name: turnarounds
@@ -109,8 +110,13 @@ WHERE id <> :boot AND (ended_at IS NOT NULL OR alive_until <= :now) ORDER BY id 
 UPDATE requests SET held_by = NULL, left_at = CASE WHEN ended_at IS NULL OR deliveries = 0 THEN :left_at ELSE left_at END
 WHERE seq IN (SELECT seq FROM requests WHERE held_by = :boot LIMIT :limit);
 
+-- name: release_run_holds
+UPDATE runs SET held_by = NULL, holders = 0 WHERE (client, run, fingerprint, ordinal) IN (
+    SELECT client, run, fingerprint, ordinal FROM runs WHERE held_by = :boot LIMIT :limit);
+
 -- name: forget_boot
 -- A dead boot that owns and holds nothing. The newest stays, so that its number is never given again.
 DELETE FROM boots WHERE id = :boot
   AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.owner = :boot)
-  AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.held_by = :boot);
+  AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.held_by = :boot)
+  AND NOT EXISTS (SELECT 1 FROM runs u WHERE u.held_by = :boot);

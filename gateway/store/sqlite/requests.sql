@@ -18,22 +18,22 @@ INSERT INTO requests (
 -- A finished slot out of the cache.
 INSERT INTO requests (
     seq, token, client, job, named, detached, lane, state, due, fresh, queued_at, ready_at, attempts, ended_at, permanent,
-    size, tokens, ordinal, deliveries, no_cache, no_store, fingerprint
+    size, tokens, ordinal, deliveries, no_cache, no_store, result, fingerprint
 ) VALUES (
     :seq, :token, :client, :job, 0, 0, :lane, 'succeeded', 0, 0, :ended_at, :ended_at, 0, :ended_at, 0,
-    :size, :tokens, :ordinal, 0, 0, 0, :fingerprint
+    :size, :tokens, :ordinal, 0, 0, 0, :result, :fingerprint
 );
 
 -- name: insert_payload
 INSERT INTO payloads (seq, body, metadata) VALUES (:seq, :body, :metadata);
 
--- name: put_result
--- The outcome of a request, or the one it will have if its wished cancel comes true: that is replaced by any other.
-INSERT INTO results (seq, status, code, cost_usd, saved_usd, body)
-VALUES (:seq, :status, :code, :cost_usd, :saved_usd, :body)
-ON CONFLICT (seq) DO UPDATE SET
-    status = excluded.status, code = excluded.code, cost_usd = excluded.cost_usd, saved_usd = excluded.saved_usd,
-    body = excluded.body;
+-- name: next_result
+-- The number of the next result; those after it are free too, for the whole transaction.
+SELECT coalesce(max(id), 0) + 1 FROM results;
+
+-- name: insert_result
+INSERT INTO results (id, status, code, cost_usd, saved_usd, body)
+VALUES (:result, :status, :code, :cost_usd, :saved_usd, :body);
 
 -- name: named_request
 -- The holder of a name, as choosing among samples sees it.
@@ -58,7 +58,7 @@ ORDER BY queued_at DESC, seq DESC LIMIT 1;
 -- name: ending
 -- How a request ended, if it did.
 SELECT r.state, q.status, q.code, q.body, r.permanent, l.provider, r.batch, q.cost_usd, q.saved_usd
-FROM requests r JOIN results q ON q.seq = r.seq JOIN lanes l ON l.id = r.lane
+FROM requests r JOIN results q ON q.id = r.result JOIN lanes l ON l.id = r.lane
 WHERE r.seq = :seq AND r.ended_at IS NOT NULL;
 
 -- name: endings
@@ -109,12 +109,15 @@ WHERE seq = :seq;
 SELECT lane, due, size, tokens, fresh FROM requests WHERE seq = :seq AND state = 'queued';
 
 -- name: end_queued
-UPDATE requests SET state = :state, due = 0, ended_at = :now, permanent = :permanent
+UPDATE requests SET state = :state, due = 0, ended_at = :now, permanent = :permanent, result = :result
 WHERE seq = :seq AND state = 'queued';
 
+-- name: cancellable
+SELECT 1 FROM requests WHERE seq = :seq AND state = 'batched' AND cancel_at IS NULL;
+
 -- name: wish_cancel
--- Of a request that is a line of a batch.
-UPDATE requests SET cancel_at = coalesce(cancel_at, :now) WHERE seq = :seq AND state = 'batched';
+-- Of a request that is a line of a batch; with the outcome it will have if the line is not answered.
+UPDATE requests SET cancel_at = :now, result = :result WHERE seq = :seq AND state = 'batched' AND cancel_at IS NULL;
 
 -- name: abandoned
 -- Queued, nobody waits, the last one left before :before without an answer.
@@ -152,7 +155,7 @@ WHERE r.ended_at IS NOT NULL AND r.ended_at <= :before
 ORDER BY r.ended_at LIMIT :limit;
 
 -- name: forget_result
-DELETE FROM results WHERE seq = :seq;
+DELETE FROM results WHERE id = (SELECT r.result FROM requests r WHERE r.seq = :seq);
 
 -- name: forget_payload
 DELETE FROM payloads WHERE seq = :seq;
@@ -161,7 +164,7 @@ DELETE FROM payloads WHERE seq = :seq;
 DELETE FROM requests WHERE seq = :seq;
 
 -- name: count_due
-SELECT count(*) FROM requests WHERE state = 'queued' AND due = 1;
+SELECT coalesce(sum(due_count), 0) FROM lanes;
 
 -- name: count_returned
 SELECT count(*) FROM requests WHERE state = 'queued' AND due = 0;

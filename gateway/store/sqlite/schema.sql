@@ -61,6 +61,7 @@ CREATE TABLE requests (
     owed_until REAL,
     no_cache INTEGER NOT NULL,
     no_store INTEGER NOT NULL,
+    result INTEGER,
     fingerprint BLOB NOT NULL,
     body_hash BLOB
 );
@@ -72,9 +73,11 @@ CREATE TABLE payloads (
     metadata BLOB
 );
 
--- How a request ended. A row may wait here while a cancel is wished for a request in a batch: requests.ended_at decides.
+-- How requests ended, in the order in which they did: results come in any order, and writing them in the order of their
+-- requests would write every page many times. A row that requests.result names while requests.ended_at is null is how a
+-- request will end if its wished cancel comes true.
 CREATE TABLE results (
-    seq INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
     status INTEGER NOT NULL,
     code TEXT,
     cost_usd REAL,
@@ -121,6 +124,7 @@ CREATE TABLE batches (
 -- One row for each settled line: the key makes settling it again harmless, and its cost booked once.
 -- state: how its request ended by it; null: it went back to its lane.
 CREATE TABLE lines (
+    id INTEGER PRIMARY KEY,
     batch INTEGER NOT NULL,
     n INTEGER NOT NULL,
     seq INTEGER,
@@ -134,8 +138,8 @@ CREATE TABLE lines (
     saved_usd REAL,
     billed INTEGER NOT NULL,
     wasted INTEGER NOT NULL,
-    PRIMARY KEY (batch, n)
-) WITHOUT ROWID;
+    UNIQUE (batch, n)
+);
 
 -- Which sample a run was given, and whether its callers still wait (holders of held_by) or got it.
 CREATE TABLE runs (
@@ -166,9 +170,9 @@ CREATE TABLE bills (
 
 -- The samples of a fingerprint in order; no ordinal twice.
 CREATE UNIQUE INDEX requests_slots ON requests (fingerprint, ordinal) WHERE ordinal IS NOT NULL;
--- The slot the general rule takes, without reading its held sisters.
-CREATE INDEX requests_free ON requests (fingerprint, held_by, deliveries, (ended_at IS NULL), ordinal)
-    WHERE ordinal IS NOT NULL;
+-- The slot the general rule takes, without reading its held sisters. A new slot is held, so it costs nothing yet.
+CREATE INDEX requests_free ON requests (fingerprint, deliveries, (ended_at IS NULL), ordinal)
+    WHERE ordinal IS NOT NULL AND held_by IS NULL;
 -- Failures owed to whoever asks.
 CREATE INDEX requests_owed ON requests (fingerprint, owed_until) WHERE owed_until IS NOT NULL;
 -- Holds of a boot, to be turned into left_at when it is over.
@@ -180,14 +184,18 @@ CREATE INDEX requests_detached ON requests (fingerprint, queued_at) WHERE detach
 -- A lane's window, oldest first.
 CREATE INDEX requests_window ON requests (lane, ready_at, seq) WHERE state = 'queued' AND due = 1;
 -- Returned lines that wait for their time.
-CREATE INDEX requests_returned ON requests (ready_at) WHERE state = 'queued' AND due = 0;
+CREATE INDEX requests_returned ON requests (ready_at, state, due) WHERE state = 'queued' AND due = 0;
 -- Queued requests that were in a batch before: their place in the window does not tell their age.
 CREATE INDEX requests_again ON requests (queued_at) WHERE state = 'queued' AND fresh = 0;
 -- Unsettled members of a batch.
-CREATE INDEX requests_members ON requests (batch, n) WHERE state = 'batched';
+CREATE INDEX requests_members ON requests (batch, n, state) WHERE state = 'batched';
+-- (What a partial index implies is repeated in its key where rows are counted, so that counting reads no row.)
 -- What retention looks through, and how many ended how.
 CREATE INDEX requests_ended ON requests (ended_at, state) WHERE ended_at IS NOT NULL;
 CREATE INDEX batches_live ON batches (state, retry_at) WHERE state NOT IN ('collected', 'dissolved');
 CREATE INDEX batches_done ON batches (discarded, retry_at) WHERE state IN ('collected', 'dissolved');
 CREATE INDEX batches_lane ON batches (lane, collected_at);
 CREATE INDEX runs_given ON runs (given_at);
+CREATE INDEX runs_held ON runs (held_by) WHERE held_by IS NOT NULL;
+-- What a run was given and did not get: the next call of the run takes it.
+CREATE INDEX runs_free ON runs (client, run, fingerprint, ordinal) WHERE held_by IS NULL AND delivered = 0;

@@ -37,14 +37,14 @@ WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.held_by IS NU
 ORDER BY r.ended_at IS NULL, r.ordinal LIMIT :limit;
 
 -- name: slots_held
--- Those marked as held, by boots alive and dead; the oldest holds first.
+-- Those marked as held, by boots alive and dead.
 SELECT r.seq, r.ordinal, r.state,
        r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0),
        r.deliveries, r.first_delivered_at, r.last_delivered_at, coalesce(b.ended_at, b.alive_until, r.left_at),
        r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
 FROM requests r LEFT JOIN boots b ON b.id = r.held_by
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.held_by IS NOT NULL
-ORDER BY r.held_by, r.deliveries, r.ended_at IS NULL, r.ordinal LIMIT :limit;
+ORDER BY r.ordinal LIMIT :limit;
 
 -- name: slots_owed
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.left_at,
@@ -53,8 +53,21 @@ FROM requests r
 WHERE r.fingerprint = :fingerprint AND r.owed_until IS NOT NULL AND r.owed_until > :now AND r.ordinal IS NOT NULL
 ORDER BY r.owed_until LIMIT :limit;
 
--- name: slots_given
--- Given in this run and not delivered there.
+-- name: slots_given_free
+-- Given in this run, not delivered there, and nobody waits for it there.
+SELECT r.seq, r.ordinal, r.state,
+       r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
+       r.deliveries, r.first_delivered_at, r.last_delivered_at,
+       CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+FROM runs u INDEXED BY runs_free
+JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
+LEFT JOIN boots b ON b.id = r.held_by
+WHERE u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint AND u.held_by IS NULL AND u.delivered = 0
+ORDER BY u.ordinal LIMIT :limit;
+
+-- name: slots_given_held
+-- Given in this run to somebody who waits for it there.
 SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
@@ -63,11 +76,29 @@ SELECT r.seq, r.ordinal, r.state,
 FROM runs u
 JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
 LEFT JOIN boots b ON b.id = r.held_by
-WHERE u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint AND u.delivered = 0
+WHERE u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint AND u.held_by IS NOT NULL
 ORDER BY u.ordinal LIMIT :limit;
 
+-- name: run_extent
+-- How many samples of a fingerprint a run was given, and one above the highest of them: equal if there are no gaps.
+SELECT count(*), coalesce(max(ordinal) + 1, 0) FROM runs
+WHERE client = :client AND run = :run AND fingerprint = :fingerprint;
+
+-- name: slots_from
+-- From an ordinal on, whoever holds them.
+SELECT r.seq, r.ordinal, r.state,
+       r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
+       r.deliveries, r.first_delivered_at, r.last_delivered_at,
+       CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+FROM requests r LEFT JOIN boots b ON b.id = r.held_by
+WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.ordinal >= :low
+  AND (r.ended_at IS NULL OR r.state = 'succeeded' OR r.ended_at >= :failed_since
+       OR (r.permanent = 1 AND coalesce(r.first_delivered_at, :now) >= :failed_since))
+ORDER BY r.ordinal LIMIT :limit;
+
 -- name: slots_not_given
--- Never given in this run, lowest first, whoever holds them.
+-- Never given in this run, lowest first, whoever holds them; for a run with gaps.
 SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
@@ -82,12 +113,13 @@ WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL
 ORDER BY r.ordinal LIMIT :limit;
 
 -- name: run_marks
--- What this run was given of a fingerprint, of the ordinals in a range: held there by a living caller, delivered there.
+-- What this run was given of these ordinals (a JSON array): held there by a living caller, delivered there.
 SELECT u.ordinal,
        u.held_by IS NOT NULL AND (u.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        u.delivered
 FROM runs u LEFT JOIN boots b ON b.id = u.held_by
-WHERE u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint AND u.ordinal BETWEEN :low AND :high;
+WHERE u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint
+  AND u.ordinal IN (SELECT value FROM json_each(:ordinals));
 
 -- name: take_slot
 -- The one conditional update that settles who waits for a pending slot nobody held.
