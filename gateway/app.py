@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 import structlog
@@ -25,6 +25,7 @@ from gateway.endpoints.middleware import Door
 from gateway.endpoints.notices import Notices
 from gateway.endpoints.ops import Ops
 from gateway.endpoints.results import Results
+from gateway.errors import LedgerError
 from gateway.metrics import Metrics
 from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.collector import Collector
@@ -45,6 +46,8 @@ from gateway.upstream import Upstream
 
 #: How often a process says that it lives.
 RENEW_SECONDS = 5.0
+#: A worker whose write failed tries again after this long.
+LEDGER_PAUSE_SECONDS = 2.0
 #: Idle connections are kept this long for their client's next request.
 KEEP_ALIVE_SECONDS = 75.0
 
@@ -175,18 +178,18 @@ class Gateway:
         collector = Collector(upstream, waiters, cache, retries, tasks, ended=signals.ended)
         reconciler = Reconciler(upstream, waiters, retries, doubted=signals.doubted, submitted=signals.submitted)
         janitor = Janitor(upstream, waiters, configuration.server, configuration.storage, retries)
-        tasks.start("boots.renew", self._renew())
-        tasks.start("waiters.folds", waiters.run_folds())
-        tasks.start("waiters.sweeps", waiters.run_sweeps())
-        tasks.start("heartbeats", self.heartbeats.run())
-        tasks.start("connections", self.connections.run())
-        tasks.start("notices", self.notices.run())
-        tasks.start("batcher", self.batcher.run())
-        tasks.start("submitter", submitter.run())
-        tasks.start("poller", poller.run())
-        tasks.start("collector", collector.run())
-        tasks.start("reconciler", reconciler.run())
-        tasks.start("janitor", janitor.run())
+        tasks.start("boots.renew", self._keep("boots.renew", self._renew))
+        tasks.start("waiters.folds", self._keep("waiters.folds", waiters.run_folds))
+        tasks.start("waiters.sweeps", self._keep("waiters.sweeps", waiters.run_sweeps))
+        tasks.start("heartbeats", self._keep("heartbeats", self.heartbeats.run))
+        tasks.start("connections", self._keep("connections", self.connections.run))
+        tasks.start("notices", self._keep("notices", self.notices.run))
+        tasks.start("batcher", self._keep("batcher", self.batcher.run))
+        tasks.start("submitter", self._keep("submitter", submitter.run))
+        tasks.start("poller", self._keep("poller", poller.run))
+        tasks.start("collector", self._keep("collector", collector.run))
+        tasks.start("reconciler", self._keep("reconciler", reconciler.run))
+        tasks.start("janitor", self._keep("janitor", janitor.run))
 
     async def _serve(self, app: web.Application, listener: socket.socket) -> None:
         self._runner = web.AppRunner(
@@ -218,6 +221,15 @@ class Gateway:
         await self.router.aclose()
         await asyncio.to_thread(self.cache.close)
         await self._database.close()
+
+    async def _keep(self, name: str, run: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run a worker for ever. A ledger that cannot write for a while (a full disk) stops nobody for good."""
+        while True:
+            try:
+                await run()
+            except LedgerError as error:
+                structlog.get_logger().error("worker_waits", task=name, reason=str(error))
+                await self.clock.sleep(LEDGER_PAUSE_SECONDS)
 
     async def _renew(self) -> None:
         """Say that this process lives, so that what it holds stays its own; and measure how late the loop comes round."""

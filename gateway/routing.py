@@ -68,6 +68,11 @@ class ConfiguredProvider:
         return self._reason
 
     @property
+    def home(self) -> str:
+        """Where its batches live: its base URL; for a simulator, whose port changes with every start, that it is one."""
+        return f"sandbox:{self.name}" if self.table.sandbox else self.base_url
+
+    @property
     def price_address(self) -> str:
         """For `Prices`: the address of the company's own API, also while a simulator stands in for it."""
         if self.kind is None or not self.table.sandbox:

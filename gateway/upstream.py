@@ -28,6 +28,8 @@ from gateway.store.rows import BatchRow, Settled
 
 #: A batch whose provider is gone, or whose plugin misbehaves, is looked at again after this long.
 PARK_SECONDS = 300.0
+#: So many lost calls in a row are no reason yet to call a batch parked, which takes it out of its lane's reckoning.
+HITCHES = 3
 #: A lane refused for its tokens waits this long for one of its batches to end, doubling up to the second.
 TOKEN_PAUSE_SECONDS = 60.0
 LONGEST_TOKEN_PAUSE_SECONDS = 3600.0
@@ -77,7 +79,7 @@ class Upstream:
             reason = f"provider {batch.lane.provider!r} is not configured"
         elif provider.disabled_reason is not None or provider.instance is None:
             reason = provider.disabled_reason or "its plugin is gone"
-        elif (provider.base_url, provider.account) != (batch.base_url, batch.account):
+        elif (provider.home, provider.account) != (batch.base_url, batch.account):
             reason = "the provider's base_url or account is not the one this batch was made for"
         if provider is None or provider.instance is None or reason is not None:
             await self.park(batch, reason or "", PARK_SECONDS)
@@ -87,6 +89,16 @@ class Upstream:
             await self.park(batch, account.reason, account.seconds_left())
             return None
         return Side(provider=provider, plugin=provider.instance, account=account)
+
+    async def later(self, batch: BatchRow, reason: str, seconds: float) -> None:
+        """Leave a batch where it stands for `seconds`: a hitch at first, parked when it goes on like that."""
+        if batch.troubles >= HITCHES:
+            await self.park(batch, reason, seconds)
+            return
+        self.log(batch).info("batch_hitch", reason=reason, seconds=round(seconds, 1))
+        await self.ledger.batches.release(
+            batch, retry_at=self.clock.now() + seconds, parked_reason=None, troubles=batch.troubles + 1
+        )
 
     async def park(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Leave a batch where it stands, with the reason, until `seconds` have passed."""

@@ -114,6 +114,7 @@ def pending_response(
             **headers,
             "Location": f"/v1/results/{quote(custom_id, safe='')}",
             "Retry-After": str(RETRY_AFTER_SECONDS),
+            "Preference-Applied": "respond-async",
             "x-should-retry": "false",
         },
     )

@@ -188,7 +188,7 @@ class Batcher:
 
     async def _seal(self, window: Window, cut: Cut, provider: ConfiguredProvider, reason: str) -> float:
         batch = await self._ledger.batches.seal(
-            window.lane_id, cut, new_marker(), provider.account, provider.base_url, self._clock.now()
+            window.lane_id, cut, new_marker(), provider.account, provider.home, self._clock.now()
         )
         if batch is None:
             return TICK_SECONDS

@@ -149,8 +149,9 @@ class Collector:
         wish = error.retry_after if isinstance(error, Retryable) else None
         pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
         if isinstance(error, PluginFault | Missing):
-            pause = PARK_SECONDS
-        await self._upstream.park(batch, trouble(error), pause)
+            await self._upstream.park(batch, trouble(error), PARK_SECONDS)
+        else:
+            await self._upstream.later(batch, trouble(error), pause)
 
     def _too_short(self, batch: BatchRow) -> float | None:
         """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""

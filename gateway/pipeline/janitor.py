@@ -49,6 +49,7 @@ class Janitor:
         """Do once what is due."""
         now = self._upstream.clock.now()
         await self._give_up(now)
+        await self._give_up_unsent(now)
         if self._server.on_disconnect == "cancel":
             await self._cancel_abandoned(now)
         await self._cancel_batches(now)
@@ -68,6 +69,14 @@ class Janitor:
         )
         while ended := await self._ledger.requests.give_up(now - hours * 3600, ending, now, AT_ONCE):
             self._waiters.wake(dict.fromkeys(ended, ending))
+
+    async def _give_up_unsent(self, now: float) -> None:
+        """Batches that could not be sent for as long: their requests go back, and are given up in the next round."""
+        before = now - self._retries.give_up_hours * 3600
+        for waiting in await self._ledger.batches.listed([BatchState.SEALED], BATCHES_AT_ONCE):
+            batch = await self._ledger.batches.claim_one(waiting.id) if waiting.sealed_at < before else None
+            if batch is not None and batch.state is BatchState.SEALED:
+                await self._ledger.batches.dissolve(batch, now, {})
 
     async def _cancel_abandoned(self, now: float) -> None:
         ending = cancelled()

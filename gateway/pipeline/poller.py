@@ -136,10 +136,11 @@ class Poller:
         wish = error.retry_after if isinstance(error, Retryable) else None
         pause = max(wish or 0.0, backoff(batch.troubles, self._polling.min_seconds, LONGEST_TROUBLE_SECONDS))
         if isinstance(error, PluginFault):
-            pause = PARK_SECONDS
-        if isinstance(error, Unauthorised):
-            pause = side.account.seconds_left()
-        await self._upstream.park(batch, trouble(error), pause)
+            await self._upstream.park(batch, trouble(error), PARK_SECONDS)
+        elif isinstance(error, Unauthorised):
+            await self._upstream.park(batch, trouble(error), side.account.seconds_left())
+        else:
+            await self._upstream.later(batch, trouble(error), pause)
 
     async def _missing(self, batch: BatchRow, side: Side, error: Missing) -> None:
         """Providers show a new batch late: within the quarantine a lost poll, after it a case for reconciling.

@@ -57,6 +57,8 @@ class House:
     simulator: OpenAISimulator
     url: str
     clock: WarpClock
+    #: Pointed here; as many connections as there are callers.
+    http: httpx2.AsyncClient
 
     def client(self, *, run: str | None = None, **options: object) -> AsyncOpenAI:
         """The official client, pointed here; without retries unless said otherwise."""
@@ -64,19 +66,14 @@ class House:
         settings: dict[str, object] = {"api_key": "none", "base_url": base, "max_retries": 0, **options}
         return AsyncOpenAI(**settings)  # type: ignore[arg-type]
 
-    def http(self) -> httpx2.AsyncClient:
-        """A plain HTTP client, pointed here."""
-        return httpx2.AsyncClient(base_url=self.url, timeout=60)
-
     async def ask(self, text: str, *, run: str = "", **options: object) -> Answered:
         """One question through plain HTTP; the caller bears a minute of silence."""
         headers = {"x-stainless-read-timeout": "60", **options.pop("headers", {})}  # type: ignore[dict-item]
-        async with self.http() as client:
-            response = await client.post(
-                f"{run}/v1/chat/completions",
-                json={"model": MODEL, "messages": messages(text), **options},
-                headers=headers,
-            )
+        response = await self.http.post(
+            f"{run}/v1/chat/completions",
+            json={"model": MODEL, "messages": messages(text), **options},
+            headers=headers,
+        )
         return Answered(status=response.status_code, body=response.json(), headers=dict(response.headers))
 
     async def until(self, condition: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
@@ -164,8 +161,12 @@ async def open_house(
         listener = listen("127.0.0.1", 0)
         await gateway.start(listener)
         port = listener.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
         try:
-            yield House(gateway=gateway, simulator=simulator, url=f"http://127.0.0.1:{port}", clock=clock)
+            async with httpx2.AsyncClient(
+                base_url=url, timeout=90, limits=httpx2.Limits(max_connections=None), verify=False
+            ) as http:
+                yield House(gateway=gateway, simulator=simulator, url=url, clock=clock, http=http)
         finally:
             await gateway.stop()
         assert not faults

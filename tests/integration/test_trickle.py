@@ -97,9 +97,7 @@ async def mill(tmp_path: Path) -> AsyncIterator[Mill]:
         remote=remote,
         ledger=ledger,
         tasks=tasks,
-        intake=Intake(
-            ledger, cache, router, waiters, metrics, clock=clock, tasks=tasks, arrived=events.arrived
-        ),
+        intake=Intake(ledger, cache, router, waiters, metrics, clock=clock, tasks=tasks, arrived=events.arrived),
         workers=(
             Batcher(
                 ledger, router, accounts, Batching(), metrics, clock=clock, arrived=events.arrived, sealed=events.sealed
