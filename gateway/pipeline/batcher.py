@@ -104,7 +104,10 @@ def within_headroom(cut: Cut, limits: Limits, load: Load, window: Window) -> Cut
         return cut
     room = allowed - enqueued
     average = window.tokens / window.count
-    return replace(cut, max_tokens=_least(cut.max_tokens, room)) if room >= average else None
+    if room < average:
+        return None
+    # The next request may be larger than the average: it waits for room, whose end is in sight.
+    return replace(cut, max_tokens=_least(cut.max_tokens, room), at_least_one=False)
 
 
 def _least(*limits: int | None) -> int | None:

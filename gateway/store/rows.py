@@ -239,6 +239,8 @@ class Cut:
     max_requests: int | None = None
     max_bytes: int | None = None
     max_tokens: int | None = None
+    #: Whether the oldest request is taken even if it is beyond the limits by itself: it will never be smaller.
+    at_least_one: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

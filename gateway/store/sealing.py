@@ -19,7 +19,7 @@ _NO_LIMIT = sys.maxsize
 def seal(
     session: Session, *, lane: int, cut: Cut, marker: str, account: str, base_url: str, now: float
 ) -> BatchRow | None:
-    """The oldest requests of a window become a batch; None if the window is empty."""
+    """The oldest requests of a window become a batch; None if the window is empty, or not one may be taken."""
     factor = session.row("lane_factor", {"lane": lane})
     if factor is None:
         return None
@@ -33,6 +33,8 @@ def seal(
     if taken is None or not taken[0]:
         return None
     count, size, tokens, fresh = taken
+    if not cut.at_least_one and (size > limits["max_bytes"] or tokens > limits["max_tokens"]):
+        return None
     batch_id = _insert(
         session, lane=lane, marker=marker, account=account, base_url=base_url, now=now, retry_at=now,
         totals=(count, size, tokens),
