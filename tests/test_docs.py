@@ -15,6 +15,7 @@ from gateway import hookspecs
 from gateway.cli import COMMANDS, main
 from gateway.errors import ENDINGS
 from gateway.metrics import Metrics
+from gateway.records import BATCH_MOVES, REQUEST_MOVES
 from gateway.sandbox import Fault, FaultKind, SandboxSettings
 from gateway.sandbox.directives import WORDS
 
@@ -150,6 +151,18 @@ def test_the_sandbox_page_has_every_setting_and_fault() -> None:
     names = [*SandboxSettings.__dataclass_fields__, *FaultKind, *Fault.__dataclass_fields__, *WORDS]
 
     assert [name for name in names if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text)] == []
+
+
+def test_the_drawings_of_states_are_the_codes() -> None:
+    """Every move a request or a batch can make is drawn, and no other."""
+    drawings = re.findall(r"```mermaid\n(.*?)```", page("docs/state-machine.md"), re.DOTALL)
+    drawn = [set(re.findall(r"^ +(\w+) --> (\w+):", drawing, re.MULTILINE)) for drawing in drawings]
+    tables = [
+        {(before.value, after.value) for before, moves in table.items() for after in moves}
+        for table in (REQUEST_MOVES, BATCH_MOVES)
+    ]
+
+    assert drawn == tables
 
 
 def test_every_promise_names_tests_that_exist() -> None:
