@@ -89,7 +89,9 @@ async def walk(wishes: Wishes) -> bool:
         screen.samples(job, first)
         second = await _second_pass(stage, job)
         bill = await totals(open_ledger(Storage(directory=stage.data)), await stage.sandbox.submissions())
-    return _verdict(screen, job, first, second, bill)
+    found = faults(job, first, second, bill)
+    _verdict(screen, first, bill, found)
+    return not found
 
 
 async def _set(wishes: Wishes, screen: Screen, stack: AsyncExitStack) -> Stage:
@@ -116,14 +118,14 @@ async def _first_pass(stage: Stage, job: Sequence[Task]) -> list[ChatCompletion]
     try:
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(_ask(stage, job, "answers"))
-            tasks.create_task(_crash_and_watch(stage, asking))
+            tasks.create_task(_crash(stage, asking))
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     return asking.result()
 
 
-async def _crash_and_watch(stage: Stage, asking: asyncio.Task[list[ChatCompletion]]) -> None:
-    """The crash, then a word for each batch that comes back, until everything is answered."""
+async def _crash(stage: Stage, asking: asyncio.Task[list[ChatCompletion]]) -> None:
+    """The crash, and then what comes back."""
     await _until(stage, asking, BatchState.SUBMITTED)
     begun = stage.clock.monotonic()
     await stage.gateway.kill()
@@ -133,12 +135,21 @@ async def _crash_and_watch(stage: Stage, asking: asyncio.Task[list[ChatCompletio
         f"Back after {stage.clock.monotonic() - begun:.1f} s. The client's own retries found their requests again, and the "
         "gateway its batches: both are in the ledger on disk."
     )
+    await _tell_returns(stage, asking)
+
+
+async def _tell_returns(stage: Stage, asking: asyncio.Task[list[ChatCompletion]]) -> None:
+    """A word for each batch that comes back, until all have and everything is answered."""
     told: set[int] = set()
-    while not asking.done():
-        for batch in reversed(await _batches(stage)):
+    over = False
+    while not over:
+        answered = asking.done()
+        batches = await _batches(stage)
+        for batch in reversed(batches):
             if batch.state is BatchState.COLLECTED and batch.id not in told:
                 told.add(batch.id)
                 stage.screen.say(f"Batch {batch.id} came back with {batch.count} answers.")
+        over = answered and all(batch.state in (BatchState.COLLECTED, BatchState.DISSOLVED) for batch in batches)
         await stage.clock.sleep(_LOOK_SECONDS)
 
 
@@ -193,27 +204,24 @@ def wrong_answers(job: Sequence[Task], answers: Sequence[ChatCompletion]) -> int
     )
 
 
-def _verdict(
-    screen: Screen,
-    job: Sequence[Task],
-    first: Sequence[ChatCompletion],
-    second: Sequence[ChatCompletion],
-    bill: Totals,
-) -> bool:
-    """Show the bill and say what is wrong, if anything."""
-    screen.bill(bill_lines(bill))
-    faults = {
+def faults(
+    job: Sequence[Task], first: Sequence[ChatCompletion], second: Sequence[ChatCompletion], bill: Totals
+) -> list[str]:
+    """Everything that is not as promised, for a person; empty: all is well."""
+    changed = sum(one.model_dump() != other.model_dump() for one, other in zip(first, second, strict=True))
+    counts = {
         "answers that are not those of their questions": wrong_answers(job, first),
-        "answers that changed in the second pass": sum(
-            one.model_dump() != other.model_dump() for one, other in zip(first, second, strict=True)
-        ),
+        "answers that changed in the second pass": changed,
         "questions submitted more than once": bill.repeated,
         "lines more or less than questions": abs(bill.lines - len(job)),
         "requests more or less than questions": abs(bill.requests - len(job)),
     }
-    found = [f"{count} {what}" for what, count in Counter(faults).items() if count]
-    labels = Counter(answer.choices[0].message.content or "" for answer in first)
-    counted = ", ".join(f"{count} {label}" for label, count in labels.most_common())
-    screen.say(f"Labels: {counted}.")
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def _verdict(screen: Screen, answers: Sequence[ChatCompletion], bill: Totals, found: Sequence[str]) -> None:
+    """Show the bill, what the labels were, and what is wrong, if anything."""
+    screen.bill(bill_lines(bill))
+    labels = Counter(answer.choices[0].message.content or "" for answer in answers)
+    screen.say(f"Labels: {', '.join(f'{count} {label}' for label, count in labels.most_common())}.")
     screen.say(f"NOT RIGHT: {'; '.join(found)}" if found else "Every answer was that of its own question.")
-    return not found

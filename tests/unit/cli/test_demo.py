@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
 from openai.types.chat import ChatCompletion
 
 from gateway.cli.demo.bill import Totals, bill_lines
-from gateway.cli.demo.walk import MODEL, wrong_answers
+from gateway.cli.demo.walk import MODEL, faults, wrong_answers
 from gateway.cli.demo.workload import Task, labelling_job
 
 
@@ -79,3 +80,17 @@ def test_a_synchronous_run_costs_what_was_paid_and_saved() -> None:
 
     assert lines["a synchronous run would have cost"] == "$2.000000"
     assert lines["saved"] == "$1.000000 (50%)"
+
+
+def test_whatever_is_off_is_found() -> None:
+    """A wrong answer, one that changed, a repeated, missing or superfluous line each make the demonstration fail."""
+    job = labelling_job(4)
+    answers = [right(task) for task in job]
+    other = [answers[1], *answers[1:]]
+    good = Totals(requests=4, batches=1, lines=4, repeated=0, cost_usd=None, saved_usd=None, wasted_usd=0.0)
+
+    assert faults(job, answers, answers, good) == []
+    assert len(faults(job, other, other, good)) == 1
+    assert len(faults(job, answers, other, good)) == 1
+    for change in ({"repeated": 1}, {"lines": 5}, {"lines": 3}, {"requests": 3}):
+        assert len(faults(job, answers, answers, dataclasses.replace(good, **change))) == 1
