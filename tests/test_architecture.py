@@ -35,6 +35,7 @@ FLOORS = {
     "accounts": 3,
     "listening": 1,
     "spool": 3,
+    "lines": 3,
     "endings": 3,
     "upstream": 3,
     "pipeline": 4,

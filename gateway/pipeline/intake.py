@@ -12,15 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
 from gateway.clock import Clock
-from gateway.errors import LedgerError, Refusal, StorageFull, Unsupported
+from gateway.errors import LedgerError, Refusal, StorageFull
 from gateway.fingerprint import body_hash, canonical_body, fingerprint
+from gateway.lines import encoded, estimated_tokens, line_size
 from gateway.metrics import Metrics
 from gateway.pipeline.waiters import Waiters
-from gateway.provider import Provider
-from gateway.records import MARKER_LENGTH, Call, Limits, line_id
+from gateway.records import Call
 from gateway.routing import ConfiguredProvider, Router
 from gateway.store.cache import Cache
 from gateway.store.choose import Serve, choose
@@ -30,12 +28,6 @@ from gateway.tasks import Tasks
 
 #: Slots of one fingerprint that a choice looks at, beside those with marks of this process.
 SLOTS_AT_MOST = 64
-#: A line id that is as long as any can be.
-LONGEST_LINE_ID = line_id("z" * MARKER_LENGTH, 9_999_999)
-#: Estimate of input tokens: text bytes / 3, and this much for an image or a file.
-BYTES_PER_TOKEN = 3
-TOKENS_PER_PART = 1_000
-_COUNTED_PARTS = frozenset({"image_url", "input_image", "file", "input_file", "input_audio"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +109,8 @@ class Intake:
             served = await self._serve(slots, ask, provider)
             if served is not None:
                 return served
-        payload = _encode(plugin, incoming, routed.model)
+        call = Call(endpoint=incoming.endpoint, model=routed.model, body={**incoming.body, "model": routed.model})
+        payload = encoded(plugin, call)
         arrival = Arrival(
             client=incoming.client,
             custom_id=incoming.custom_id,
@@ -125,7 +118,7 @@ class Intake:
             fingerprint=print_,
             body_hash=body_hash(endpoint=incoming.endpoint, model=incoming.model, canonical=canonical),
             payload=payload,
-            size=_line_size(plugin, provider.limits, payload),
+            size=line_size(plugin, provider.limits, payload),
             tokens=estimated_tokens(incoming.body, len(payload)),
             ask=ask,
             waiters=self._waiters.counts(slot.seq for slot in slots),
@@ -234,65 +227,6 @@ class Intake:
         if admission.fresh:
             self._metrics.requests_accepted.of(provider.name).inc()
         return Accepted(admission=admission, provider=provider.name)
-
-
-def _encode(plugin: Provider, incoming: Incoming, model: str) -> bytes:
-    """The provider's bytes for the call, or the 400 that says which field is in the way."""
-    call = Call(endpoint=incoming.endpoint, model=model, body={**incoming.body, "model": model})
-    try:
-        return plugin.encode(call)
-    except Unsupported as error:
-        raise Refusal(
-            "unsupported_field",
-            f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",
-            param=error.field,
-        ) from error
-    except Exception as error:
-        structlog.get_logger().exception("plugin_fault", provider=plugin.name, kind=plugin.kind, verb="encode")
-        raise Refusal(
-            "provider_unavailable",
-            f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
-            f"{type(error).__name__}: a bug in the plugin, whose log has the details. Nothing was sent or paid.",
-        ) from error
-
-
-def _line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:
-    """Bytes of the framed line with its newline; refused when the provider would refuse it."""
-    size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
-    most = limits.max_line_bytes or limits.max_bytes
-    if most is not None and size > most:
-        raise Refusal(
-            "body_too_large",
-            f"The request makes a batch line of {size} bytes; provider {plugin.name!r} takes at most {most}.",
-        )
-    return size
-
-
-def estimated_tokens(body: Mapping[str, object], size: int) -> int:
-    """Input tokens the provider will reckon with, roughly; the lane corrects the estimate by the usage that comes back.
-
-    Images and files count by the piece: their bytes say nothing of their tokens.
-    """
-    parts, bulk = _counted_parts(body.get("messages"))
-    return max(1, (size - bulk) // BYTES_PER_TOKEN) + parts * TOKENS_PER_PART
-
-
-def _counted_parts(messages: object) -> tuple[int, int]:
-    """How many parts are counted by the piece, and the bytes they take."""
-    parts = bulk = 0
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") in _COUNTED_PARTS:
-                parts += 1
-                bulk += _text_length(part)
-    return parts, bulk
-
-
-def _text_length(part: Mapping[str, object]) -> int:
-    """Characters a part carries inline; parts nest no deeper than this."""
-    inner = [value for value in part.values() if isinstance(value, dict)]
-    return sum(len(text) for piece in (part, *inner) for text in piece.values() if isinstance(text, str))
 
 
 def _not_accepted(error: Exception) -> Exception:

@@ -1,0 +1,79 @@
+"""What a call becomes as a line of a batch: its bytes, their size, and a guess at its tokens.
+
+Floor 3. Everything a provider would refuse is refused here, before anything is recorded or paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from gateway.errors import Refusal, Unsupported
+from gateway.provider import Provider
+from gateway.records import MARKER_LENGTH, Call, Limits, line_id
+
+#: A line id that is as long as any can be.
+LONGEST_LINE_ID = line_id("z" * MARKER_LENGTH, 9_999_999)
+#: Estimate of input tokens: text bytes / 3, and this much for an image or a file.
+BYTES_PER_TOKEN = 3
+TOKENS_PER_PART = 1_000
+_COUNTED_PARTS = frozenset({"image_url", "input_image", "file", "input_file", "input_audio"})
+
+
+def encoded(plugin: Provider, call: Call) -> bytes:
+    """The provider's bytes for the call. Raises `Refusal`: a 400 that says which field is in the way, or 502 for a bug."""
+    try:
+        return plugin.encode(call)
+    except Unsupported as error:
+        raise Refusal(
+            "unsupported_field",
+            f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",
+            param=error.field,
+        ) from error
+    except Exception as error:
+        structlog.get_logger().exception("plugin_fault", provider=plugin.name, kind=plugin.kind, verb="encode")
+        raise Refusal(
+            "provider_unavailable",
+            f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
+            f"{type(error).__name__}: a bug in the plugin, whose log has the details. Nothing was sent or paid.",
+        ) from error
+
+
+def line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:
+    """Bytes of the framed line with its newline. Raises `Refusal` (413) when the provider would refuse it."""
+    size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
+    most = limits.max_line_bytes or limits.max_bytes
+    if most is not None and size > most:
+        raise Refusal(
+            "body_too_large",
+            f"The request makes a batch line of {size} bytes; provider {plugin.name!r} takes at most {most}.",
+        )
+    return size
+
+
+def estimated_tokens(body: Mapping[str, object], size: int) -> int:
+    """Input tokens the provider will reckon with, roughly; the lane corrects the estimate by the usage that comes back.
+
+    Images and files count by the piece: their bytes say nothing of their tokens.
+    """
+    parts, bulk = _counted_parts(body.get("messages"))
+    return max(1, (size - bulk) // BYTES_PER_TOKEN) + parts * TOKENS_PER_PART
+
+
+def _counted_parts(messages: object) -> tuple[int, int]:
+    """How many parts are counted by the piece, and the bytes they take."""
+    parts = bulk = 0
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") in _COUNTED_PARTS:
+                parts += 1
+                bulk += _text_length(part)
+    return parts, bulk
+
+
+def _text_length(part: Mapping[str, object]) -> int:
+    """Characters a part carries inline; parts nest no deeper than this."""
+    inner = [value for value in part.values() if isinstance(value, dict)]
+    return sum(len(text) for piece in (part, *inner) for text in piece.values() if isinstance(text, str))
