@@ -38,7 +38,7 @@ class Waiters:
         self._futures: dict[int, list[asyncio.Future[Ending]]] = {}
         self._departures: list[Departure] = []
         self._booked: Counter[int] = Counter()
-        self._released: set[int] = set()
+        self._released: Counter[int] = Counter()
         self._resume = 0
         self._count = 0
         self._stopping = False
@@ -85,7 +85,7 @@ class Waiters:
         if departure.delivered:
             self.book(departure.seq)
         if departure.last:
-            self._released.add(departure.seq)
+            self._released[departure.seq] += 1
         self.departed.set()
 
     def stop(self) -> None:
@@ -101,9 +101,7 @@ class Waiters:
 
     def unbook(self, seq: int) -> None:
         """It has been written (and marked so), or given up."""
-        self._booked[seq] -= 1
-        if self._booked[seq] <= 0:
-            del self._booked[seq]
+        _count_down(self._booked, seq)
 
     def wake(self, endings: Mapping[int, Ending]) -> None:
         """Give their callers the endings, which are durable."""
@@ -140,7 +138,14 @@ class Waiters:
     def take_departures(self) -> list[Departure]:
         """The marks so far, for a write that carries them; give them back through `folded` or `put_back`."""
         taken, self._departures = self._departures, []
-        return taken
+        return [self._as_of_now(departure) for departure in taken]
+
+    def _as_of_now(self, departure: Departure) -> Departure:
+        """Nobody was the last to leave if somebody has joined since: the request is held on."""
+        if not departure.last or departure.seq not in self._futures:
+            return departure
+        _count_down(self._released, departure.seq)
+        return replace(departure, last=False)
 
     def folded(self, departures: Sequence[Departure]) -> None:
         """These marks are in the ledger now."""
@@ -148,11 +153,12 @@ class Waiters:
             if departure.delivered:
                 self.unbook(departure.seq)
             if departure.last:
-                self._released.discard(departure.seq)
+                _count_down(self._released, departure.seq)
 
     def put_back(self, departures: Sequence[Departure]) -> None:
         """The write that carried these marks failed: they go with the next one."""
         self._departures[:0] = departures
+        self.departed.set()
 
     async def fold(self) -> None:
         """Commit the marks so far."""
@@ -189,6 +195,12 @@ class Waiters:
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
             await self.sweep()
+
+
+def _count_down(counts: Counter[int], seq: int) -> None:
+    counts[seq] -= 1
+    if counts[seq] <= 0:
+        del counts[seq]
 
 
 def _send_away(future: asyncio.Future[Ending]) -> None:
