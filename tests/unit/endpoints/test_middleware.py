@@ -65,7 +65,7 @@ FOREIGN = [
     "127.0.0.1%00.evil.example",
     "1",
     "127。0。0。1",
-    "ｌocalhost",
+    "\uff4cocalhost",
 ]
 
 

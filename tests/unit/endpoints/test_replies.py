@@ -14,7 +14,7 @@ from gateway.testing import FakeClock, FakeRemote
 from tests.unit.house import CHAT, HURRIED, Caller, House, ending_of, open_house, question, request_bytes
 
 
-async def committed(house: House, body: bytes = question(), **headers: str) -> tuple[Caller, int, dict[str, str]]:  # noqa: B008
+async def committed(house: House, body: bytes = question(), **headers: str) -> tuple[Caller, int, dict[str, str]]:
     """A caller to whom a status has been committed; with the seq of its request, and the response's headers."""
     caller = await house.caller()
     await caller.send(
