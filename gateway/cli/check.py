@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.routing import ConfiguredProvider, Router
 
 
-@click.command()
+@click.command(short_help="List every mistake in the configuration.")
 @config_option
 def check(path: Path | None) -> None:
     """Read the configuration as a start would; list every mistake in it, or what it comes to.
@@ -105,7 +105,7 @@ class Listed:
     faults: Sequence[str]
 
 
-@click.command()
+@click.command(short_help="List plugins, their kinds and faults.")
 @json_option
 @config_option
 def plugins(*, path: Path | None, as_json: bool) -> None:  # noqa: ARG001 - every command takes --config

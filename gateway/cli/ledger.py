@@ -99,7 +99,7 @@ def requests(
     show_list(rows, columns, request_record, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Print an answer.")
 @config_option
 @click.option("--client", help="Of this client, where several use the same name.")
 @click.argument("custom_id")

@@ -23,7 +23,7 @@ Record = TypeVar("Record", bound="DataclassInstance")
 DEFAULT_PORT = 8585
 
 
-@click.command()
+@click.command(short_help="Run simulated providers on a port.")
 @config_option
 @click.argument("kinds", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True)

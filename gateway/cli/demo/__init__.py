@@ -20,7 +20,7 @@ import click
 from gateway.cli.output import complaints, config_option
 
 
-@click.command()
+@click.command(short_help="See it work: a labelling job, a crash, the bill.")
 @config_option
 @click.option("--requests", "count", default=300, show_default=True, type=click.IntRange(min=4))
 @click.option("--batch-seconds", default=12.0, show_default=True, help="How long a simulated batch runs, more or less.")
