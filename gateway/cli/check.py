@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.output import Column, config_option, json_option, show_list
+from gateway.cli.output import Column, config_option, ignored_config_option, json_option, show_list
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
@@ -107,8 +107,8 @@ class Listed:
 
 @click.command(short_help="List plugins, their kinds and faults.")
 @json_option
-@config_option
-def plugins(*, path: Path | None, as_json: bool) -> None:  # noqa: ARG001 - every command takes --config
+@ignored_config_option
+def plugins(*, as_json: bool) -> None:
     """List the installed plugins: where they come from, the kinds they bring, and what is wrong with them."""
     from gateway.plugins import load_plugins
 

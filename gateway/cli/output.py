@@ -19,6 +19,8 @@ T = TypeVar("T")
 config_option = click.option(
     "--config", "path", type=click.Path(path_type=Path), help="Configuration file; else ./config.toml."
 )
+#: For commands that read no configuration: every command takes --config.
+ignored_config_option = click.option("--config", hidden=True, expose_value=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from gateway.cli.output import config_option, show_json
+from gateway.cli.output import ignored_config_option, show_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -24,7 +24,7 @@ DEFAULT_PORT = 8585
 
 
 @click.command(short_help="Run simulated providers on a port.")
-@config_option
+@ignored_config_option
 @click.argument("kinds", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 lets the system choose.")
@@ -46,7 +46,6 @@ DEFAULT_PORT = 8585
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON array.")
 def sandbox(
     *,
-    path: Path | None,  # noqa: ARG001 - every command takes --config
     kinds: tuple[str, ...],
     host: str,
     port: int,
@@ -61,7 +60,7 @@ def sandbox(
 ) -> None:
     """Simulate the providers of KINDS (all that are installed, if none is named) until Ctrl-C.
 
-    No key, no money: any key is accepted. docs/commands.md lists settings and faults.
+    No key, no money: any key is accepted. docs/sandbox.md lists settings and faults.
     """
     named = {
         "validating_seconds": validating_seconds,

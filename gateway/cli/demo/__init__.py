@@ -17,21 +17,20 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.output import complaints, config_option
+from gateway.cli.output import complaints, ignored_config_option
 
 
 @click.command(short_help="See it work: a labelling job, a crash, the bill.")
-@config_option
+@ignored_config_option
 @click.option("--requests", "count", default=300, show_default=True, type=click.IntRange(min=4))
 @click.option("--batch-seconds", default=12.0, show_default=True, help="How long a simulated batch runs, more or less.")
 @click.option(
     "--directory", type=click.Path(path_type=Path), help="An empty folder to leave everything in; else nowhere."
 )
-def demo(*, path: Path | None, count: int, batch_seconds: float, directory: Path | None) -> None:  # noqa: ARG001
+def demo(*, count: int, batch_seconds: float, directory: Path | None) -> None:
     """Send a labelling job through the gateway and a simulated provider: no key, no money, half a minute.
 
-    The gateway is killed on the way. Exits with 1 if an answer is wrong or anything was asked for twice. It brings a
-    configuration of its own; --config is not read.
+    The gateway is killed on the way. Exits with 1 if an answer is wrong or anything was asked for twice.
     """
     from gateway.cli.demo.walk import Wishes, walk
 
