@@ -155,9 +155,11 @@ class Simulator(ABC):
 
     async def finish(self, batch_id: str) -> None:
         """Let a batch, also an endless one, end now as it would have ended later. KeyError if unknown."""
-        batch = self.store.batches[batch_id]
-        plan = replace(batch.plan, endless=False)
-        self.store.put_batch(replace(batch, plan=plan, hurried=self.clock.now()))
+        # A pass over its lines that is under way would put back the record it began with.
+        async with self._locks.setdefault(batch_id, asyncio.Lock()):
+            batch = self.store.batches[batch_id]
+            plan = replace(batch.plan, endless=False)
+            self.store.put_batch(replace(batch, plan=plan, hurried=self.clock.now()))
 
     async def submissions(self) -> Submissions:
         """The ledger added up, after every batch whose lines had not been read yet has been."""
