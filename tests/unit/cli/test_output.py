@@ -41,9 +41,9 @@ def test_programs_get_an_array(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters in what a caller wrote are not printed as they are."""
-    show(["\x1b[2Jgone"])
+    show(["\x1b[2Jgone\rback\x07"])
 
-    assert "\x1b" not in capsys.readouterr().out
+    assert not set("\x1b\r\x07") & set(capsys.readouterr().out)
 
 
 def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
