@@ -19,11 +19,11 @@ from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.waiters import Waiters
 from gateway.prices import Prices
 from gateway.provider import envelope
-from gateway.records import BatchState, RequestState
+from gateway.records import BatchState, RequestState, new_marker
 from gateway.routing import Router, build_router
 from gateway.spool import Spool
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Admission, Arrival, Ask, BatchRow, LaneKey
+from gateway.store.rows import Admission, Arrival, Ask, BatchRow, Cut, LaneKey
 from gateway.store.sqlite import SqliteDatabase
 from gateway.tasks import Tasks
 from gateway.testing import FakeClock, FakeProvider, FakeRemote
@@ -150,3 +150,23 @@ async def open_rig(
     finally:
         await tasks.cancel_all()
         await ledger.close()
+
+
+async def sealed(rig: Rig, *texts: str, tokens: int = 100) -> BatchRow:
+    """One batch of these requests, claimed."""
+    await rig.admit(*texts, tokens=tokens)
+    (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+    provider = rig.router.providers["fake"]
+    batch = await rig.ledger.batches.seal(
+        window.lane_id, Cut(), new_marker(), provider.account, provider.home, rig.clock.now()
+    )
+    assert batch is not None
+    return await claimed(rig)
+
+
+async def claimed(rig: Rig) -> BatchRow:
+    """The newest batch, claimed whatever its state."""
+    newest = (await rig.batches())[-1]
+    batch = await rig.ledger.batches.claim_one(newest.id)
+    assert batch is not None
+    return batch
