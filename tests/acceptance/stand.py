@@ -35,6 +35,8 @@ COMMAND = Path(sys.executable).with_name("batchway")
 #: For what takes well under a second on a quiet machine.
 DEADLINE_SECONDS = 60.0
 LOOK_SECONDS = 0.02
+#: Events of the log that stand for a bug in the gateway, whatever happens around it.
+NEVER_LOGGED = ("worker_died", "errand_failed", "request_failed", "library_message")
 #: A batch takes no longer than it must.
 QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.05, finalizing_seconds=0.0)
 
@@ -169,7 +171,7 @@ class Stand:
 
     def events(self, name: str) -> int:
         """How many lines of the log so far tell of an event of this name."""
-        return sum(f'"event":"{name}"' in line.replace('": "', '":"') for line in self._lines())
+        return sum(line.startswith(f'{{"event":"{name}"') for line in self._lines())
 
     def tail(self) -> str:
         """The end of the log, for messages."""
@@ -240,6 +242,9 @@ async def open_stand(
         finally:
             if stand.process is not None:
                 await stand.kill()
+            # pytest shows it when the test has failed.
+            sys.stderr.write(stand.tail())
+        assert not [name for name in NEVER_LOGGED if stand.events(name)], stand.tail()
 
 
 async def ask(client: AsyncOpenAI, question: str, *, temperature: float | None = None) -> str:

@@ -175,15 +175,17 @@ async def kill_half_way(stand: Stand) -> int:
     """
     process = stand.process
     assert process is not None
-    settled = 0
-    while not settled:
+
+    def some_are_settled() -> int:
         process.send_signal(signal.SIGSTOP)
         settled = stand.requests(RequestState.SUCCEEDED)
         if not settled:
             process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(0.01)
+        return settled
+
+    await until(some_are_settled, "the first lines are settled", look_seconds=0.01)
     await stand.kill()
-    return settled
+    return stand.requests(RequestState.SUCCEEDED)
 
 
 async def flush(stand: Stand, http: httpx2.AsyncClient) -> None:
