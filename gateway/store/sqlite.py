@@ -120,9 +120,10 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what is queued, copy the log into the file, close, release the lock. Blocks for these few ms."""
+        # The writer closes last: a connection that cannot write would leave the log behind.
+        self._reader.close()
         self._writer.stop()
         self._writer.join()
-        self._reader.close()
         self._lock.release()
 
 
