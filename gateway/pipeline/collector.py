@@ -178,6 +178,8 @@ class Collector:
         """Commit a chunk, then wake its callers and remember its answers."""
         now = self._upstream.clock.now()
         settled = await self._ledger.batches.settle(batch, settlements, now)
+        # Of several rows for one line the ledger takes the first: so must everybody who is told.
+        settlements = list({settlement.n: settlement for settlement in reversed(settlements)}.values())
         endings = {settlement.n: settlement.ending for settlement in settlements}
         self._waiters.wake({request.seq: ending for request in settled if (ending := endings[request.n]) is not None})
         self._count(batch.lane.provider, settlements, settled)
