@@ -18,7 +18,7 @@ from gateway.endings import settle
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RequestState, Result, line_number
-from gateway.spool import count_rows, in_slices, read_rows
+from gateway.spool import count_rows, in_slices, read_rows, write_whole
 from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache, Entry
 from gateway.store.rows import BatchRow, Ending, Member, Sample, Settled, Settlement
@@ -105,8 +105,11 @@ class Collector:
             await self._look_for_copies(batch, side)
             batch = await self._fetched(batch, side)
         except (ProviderError, PluginFault) as error:
-            await self._fetch_failed(batch, error)
-            return
+            if not self._given_up(batch):
+                await self._fetch_failed(batch, error)
+                return
+            self._upstream.log(batch).error("results_lost", reason=trouble(error), lines=batch.count)
+            await asyncio.to_thread(write_whole, self._upstream.spool.rows(batch.marker), ())
         wait = await asyncio.to_thread(self._too_short, batch)
         if wait is not None:
             await self._upstream.park(batch, "the result file has too few rows", wait)
@@ -153,12 +156,18 @@ class Collector:
         else:
             await self._upstream.later(batch, trouble(error), pause)
 
+    def _given_up(self, batch: BatchRow) -> bool:
+        """Whether the results have been fetched in vain for so long that they will never come: nothing waits for ever."""
+        now = self._upstream.clock.now()
+        ended_at = now if batch.ended_at is None else batch.ended_at
+        return now - ended_at >= self._retries.give_up_hours * 3600
+
     def _too_short(self, batch: BatchRow) -> float | None:
         """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""
         rows = self._upstream.spool.rows(batch.marker)
         counted = count_rows(rows)
         enough = counted.rows >= (batch.total or 0) and counted.last_is_whole
-        if enough or batch.fetches > len(REFETCH_SECONDS):
+        if enough or batch.fetches > len(REFETCH_SECONDS) or self._given_up(batch):
             return None
         rows.unlink()
         return REFETCH_SECONDS[batch.fetches - 1]
