@@ -100,14 +100,14 @@ class Metrics:
 
         self.cost_usd = counter("cost_usd", "paid for lines with a known price, in USD", "provider")
         self.saved_usd = counter("saved_usd", "list price less what was paid, in USD", "provider")
-        self.wasted_usd = counter("wasted_usd", "paid for lines nobody could use, in USD", "provider")
+        self.wasted_usd = gauge("wasted_usd", "paid for lines nobody could use, in USD, ever", "provider")
         self.unpriced_lines = counter("unpriced_lines", "billed lines of unknown price", "provider")
 
         self.plugin_faults = counter(
             "plugin_faults", "exceptions out of a plugin that its contract does not name", "provider"
         )
-        self.commit_size = self._histogram("commit_size", "writes committed together", _GROUP_SIZES)
-        self.commit_seconds = self._histogram("commit_seconds", "time a commit took", _SHORT_SECONDS)
+        self.commit_size = self._histogram("commit_size", "arrivals committed together", _GROUP_SIZES)
+        self.commit_seconds = self._histogram("commit_seconds", "time until arrivals were durable", _SHORT_SECONDS)
         self.loop_lag_seconds = self._histogram(
             "loop_lag_seconds", "how late the event loop came round", _SHORT_SECONDS
         )

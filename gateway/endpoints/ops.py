@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 
 import orjson
 from aiohttp import web
@@ -70,6 +71,11 @@ class Ops:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
         self._metrics.waiters.set(len(self._waiters))
+        wasted: dict[str, float] = defaultdict(float)
+        for bill in await self._ledger.bills.totals():
+            wasted[bill.provider] += bill.wasted_usd
+        for provider, usd in wasted.items():
+            self._metrics.wasted_usd.of(provider).set(usd)
         for provider, count in (await self._ledger.lanes.queued()).items():
             self._metrics.queued.of(provider).set(count)
         for (provider, state), count in (await self._ledger.batches.open_counts()).items():

@@ -197,6 +197,7 @@ class Intake:
         self._tasks.spawn("intake.admit", self._record(gathered))
 
     async def _record(self, gathered: list[tuple[Arrival, asyncio.Future[Admission]]]) -> None:
+        began = self._clock.monotonic()
         departures = self._waiters.take_departures()
         try:
             admissions = await self._ledger.requests.admit([arrival for arrival, _ in gathered], departures)
@@ -207,6 +208,8 @@ class Intake:
                 future.exception()
             return
         self._waiters.folded(departures)
+        self._metrics.commit_size.observe(len(gathered))
+        self._metrics.commit_seconds.observe(self._clock.monotonic() - began)
         for (_, future), admission in zip(gathered, admissions, strict=True):
             future.set_result(admission)
         if any(admission.fresh for admission in admissions):
