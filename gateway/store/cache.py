@@ -127,8 +127,8 @@ class Cache:
             self._forget_reader()
             if identity is None:
                 return None
-            self._reader = self._opened(READ_SECONDS)
             self._identity = identity
+            self._reader = self._opened(READ_SECONDS)
         return self._reader
 
     def _forget_reader(self) -> None:
