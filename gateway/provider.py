@@ -1,6 +1,6 @@
 """The contract of a plugin: one class per kind, one instance per configured table.
 
-Floor 1. A plugin author reads this file and `docs/writing-a-provider.md`, nothing else.
+Floor 1. A plugin author reads this file, and `plugins/gateway-openai` for an example.
 
 Errors decide what happens next, by class and never by text: see `gateway.errors`. Whatever else escapes from a plugin
 is taken for a bug in it: the batch is parked, the traceback is logged under the plugin's name, the gateway goes on.
