@@ -23,7 +23,7 @@ from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache, Entry
 from gateway.store.rows import BatchRow, Ending, Member, Sample, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
-from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+from gateway.upstream import HITCHES, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
 
 #: Batches collected at the same time.
 AT_ONCE = 2
@@ -160,7 +160,8 @@ class Collector:
         """Whether the results have been fetched in vain for so long that they will never come: nothing waits for ever."""
         now = self._upstream.clock.now()
         ended_at = now if batch.ended_at is None else batch.ended_at
-        return now - ended_at >= self._retries.give_up_hours * 3600
+        # Several tries in a row: a gateway that was off for days must not take the first hitch for the last.
+        return batch.troubles >= HITCHES and now - ended_at >= self._retries.give_up_hours * 3600
 
     def _too_short(self, batch: BatchRow) -> float | None:
         """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""
