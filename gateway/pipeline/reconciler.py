@@ -107,11 +107,11 @@ class Reconciler:
         mono = self._upstream.clock.monotonic()
         seen_before = batch.id in self._first_empty
         left = self._first_empty.setdefault(batch.id, mono) + self._retries.quarantine_seconds - mono
-        if self._retries.ambiguous == "fail":
-            await self._fail(batch, side)
-        elif await self._all_gone(batch):
+        if await self._all_gone(batch):
             reason = "every open batch of the account is missing: check key, project and base_url"
             await self._upstream.park(batch, reason, PARK_SECONDS)
+        elif self._retries.ambiguous == "fail":
+            await self._fail(batch, side)
         elif self._retries.ambiguous == "resubmit" or (seen_before and left <= 0):
             await self._send_again(batch, side)
         else:
