@@ -241,7 +241,7 @@ async def test_a_decode_that_raises_parks_the_batch(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("error", [Missing("the file is gone"), RuntimeError("a bug"), Retryable("503")])
 async def test_results_that_never_come_do_not_hold_requests_for_ever(error: Exception, tmp_path: Path) -> None:
     """When results cannot be fetched for `give_up_hours` the lines count as missing: every accepted request ends."""
-    async with open_case(tmp_path, 2, lambda case: [error]) as case:
+    async with open_case(tmp_path, 2, lambda _: [error]) as case:
         for hours in (0, 1, 166):
             await case.rig.clock.advance(hours * HOUR)
             assert (await case.collect()).state is BatchState.ENDED
