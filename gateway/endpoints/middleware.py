@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from gateway.config import is_loopback
 from gateway.endpoints.connections import Connections
 from gateway.endpoints.keys import CALLER, Keyring
-from gateway.errors import Refusal, Rule, openai_error
+from gateway.errors import LedgerError, Refusal, Rule, openai_error
 from gateway.metrics import Metrics
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -62,6 +62,10 @@ class Door:
             response = self._instead(request, refusal)
         except web.HTTPException as error:
             response = self._instead(request, _as_refusal(request, error))
+        except LedgerError as error:
+            structlog.get_logger().error("storage_failed", request_id=request_id, reason=str(error))
+            told = "The gateway's storage does not answer at the moment. Try again."
+            response = self._instead(request, Refusal("storage_failed", told))
         except (ConnectionResetError, TimeoutError):
             raise
         except Exception:  # noqa: BLE001 - whatever it was, the caller gets an error object

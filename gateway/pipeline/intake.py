@@ -105,8 +105,11 @@ class Intake:
         unnamed = incoming.custom_id is None and not ask.detached
         slots: list[Slot] = []
         if unnamed:
-            slots = await self._slots(print_, incoming)
-            served = await self._serve(slots, ask, provider)
+            try:
+                slots = await self._slots(print_, incoming)
+                served = await self._serve(slots, ask, provider)
+            except LedgerError as error:
+                raise _not_accepted(error) from error
             if served is not None:
                 return served
         call = Call(endpoint=incoming.endpoint, model=routed.model, body={**incoming.body, "model": routed.model})
@@ -149,9 +152,13 @@ class Intake:
             return None
         slot = decision.slot
         self._waiters.book(slot.seq)
-        ending = await self._ledger.requests.ending(slot.seq)
+        ending = None
+        try:
+            ending = await self._ledger.requests.ending(slot.seq)
+        finally:
+            if ending is None:
+                self._waiters.unbook(slot.seq)
         if ending is None:
-            self._waiters.unbook(slot.seq)
             return None
         admission = Admission(
             seq=slot.seq,
