@@ -28,6 +28,8 @@ from gateway.store.rows import BatchRow, Settled
 
 #: A batch whose provider is gone, or whose plugin misbehaves, is looked at again after this long.
 PARK_SECONDS = 300.0
+#: Between two tries to give a claim back to a ledger that cannot write.
+LEDGER_PAUSE_SECONDS = 2.0
 #: So many lost calls in a row are no reason yet to call a batch parked, which takes it out of its lane's reckoning.
 HITCHES = 3
 #: A lane refused for its tokens waits this long for one of its batches to end, doubling up to the second.
@@ -115,8 +117,20 @@ class Upstream:
             self.log(batch).warning("batch_taken_over")
         except Exception as error:  # noqa: BLE001 - one batch must not stop the others
             self.log(batch).exception("batch_step_failed")
-            with suppress(LedgerError):
-                await self.park(batch, trouble(error), PARK_SECONDS)
+            await self._let_go(batch, trouble(error))
+
+    async def _let_go(self, batch: BatchRow, reason: str) -> None:
+        """Give the claim back, however long the ledger cannot write: a claim that stays would hold the batch for ever."""
+        with suppress(StaleEpoch):
+            while True:
+                try:
+                    await self.park(batch, reason, PARK_SECONDS)
+                except StaleEpoch:
+                    raise
+                except LedgerError:
+                    await self.clock.sleep(LEDGER_PAUSE_SECONDS)
+                else:
+                    return
 
     async def call(self, side: Side, verb: str, work: Coroutine[object, object, T], at_most_seconds: float) -> T:
         """A plugin's coroutine under guard; time-outs are `Retryable` (use `accounts.call` where they are not)."""
