@@ -57,20 +57,22 @@ class Lanes:
     ) -> float:
         """After a token-limit refusal: smaller batches, and a wait that doubles with each refusal. Returns its seconds.
 
-        The wait ends early when a batch of the lane does.
+        `target_tokens` are as estimated, as those of a batch; the target is kept corrected, as windows are. The wait ends
+        early when a batch of the lane does.
         """
 
         def op(session: Session) -> float:
             row = session.row("park_steps", {"lane": lane_id})
             steps = int(row[0]) if row else 0
             pause = min(longest_pause, first_pause * 2.0 ** min(steps, 30))
+            factor = session.row("lane_factor", {"lane": lane_id})
             session.run(
                 "park_lane",
                 {
                     "lane": lane_id,
                     "reason": TOKEN_LIMIT,
                     "retry_at": now + pause,
-                    "target_tokens": target_tokens,
+                    "target_tokens": max(1, int(target_tokens * (factor[0] if factor else 1.0))),
                     "steps": steps + 1,
                 },
             )
