@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import orjson
 from openai import AsyncOpenAI, omit
 
@@ -148,6 +149,16 @@ class Stand:
             return self.events("listening") > before
 
         await until(listens, "serve says that it listens")
+
+    async def warm(self) -> None:
+        """Return when the gateway has loaded what it needs for a request, which is silence to early callers.
+
+        A call that takes nothing but a stored answer goes the whole way of a request and leaves nothing behind.
+        """
+        headers = {"Cache-Control": "only-if-cached", "Content-Type": "application/json"}
+        async with httpx2.AsyncClient(base_url=self.url, timeout=DEADLINE_SECONDS) as http:
+            response = await http.post("/v1/chat/completions", content=request_body("Warm?"), headers=headers)
+        assert response.status_code == 504, response.text
 
     async def kill(self) -> None:
         """`kill -9`, and wait until the process is gone."""
