@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from gateway.config import Client, Server
 from gateway.endpoints.connections import Connections
 from gateway.endpoints.keys import Keyring
 from gateway.endpoints.middleware import Door
+from gateway.errors import LedgerError
 from gateway.metrics import Metrics
 from gateway.testing import FakeClock
-from tests.unit.house import CHAT, Answer, House, open_house, question, request_bytes
+from tests.unit.house import CHAT, Answer, Caller, House, open_house, question, request_bytes
 
 OURS = [
     "localhost",
@@ -74,11 +76,6 @@ def get(target: str = "/healthz", host: str | None = "localhost", **headers: str
     return request_bytes(
         "GET", target, host=host, headers={name.replace("_", "-"): text for name, text in headers.items()}
     )
-
-
-@pytest.fixture(name="directory")
-def _directory(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 async def statuses(house: House, requests: list[bytes]) -> list[int]:
@@ -329,10 +326,6 @@ async def serve_one(handler: object) -> tuple[web.AppRunner, int]:
 
 async def asked(port: int) -> tuple[Answer, bytes]:
     """The answer of such a server, and what comes after it until it closes."""
-    import asyncio
-
-    from tests.unit.house import Caller
-
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     caller = Caller(reader=reader, writer=writer)
     await caller.send(request_bytes("GET", "/", headers={"Connection": "close"}))
@@ -354,6 +347,20 @@ async def test_a_bug_is_a_500_that_tells_nothing() -> None:
     assert (answer.status, answer.code) == (500, "internal_error")
     assert b"sk-123" not in answer.body
     assert answer.headers["x-request-id"] in orjson.loads(answer.body)["error"]["message"]
+    assert "x-should-retry" not in answer.headers
+
+
+async def test_a_ledger_that_cannot_be_read_may_be_asked_again() -> None:
+    """A disk that fails is no bug: 503 with a Retry-After, and the client may try again."""
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        raise LedgerError("disk I/O error")
+
+    runner, port = await serve_one(broken)
+    answer, _ = await asked(port)
+    await runner.cleanup()
+    assert (answer.status, answer.code) == (503, "storage_failed")
+    assert 0 < int(answer.headers["retry-after"]) <= 60
     assert "x-should-retry" not in answer.headers
 
 

@@ -1,0 +1,141 @@
+"""Nothing waits for ever, nothing is kept for ever, and nothing is done twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Retries, Server, Storage
+from gateway.endings import cancelled
+from gateway.errors import Missing, Retryable
+from gateway.pipeline.janitor import Janitor
+from gateway.records import BatchState, RequestState
+from gateway.store.rows import Departure
+from tests.unit.pipeline.rig import Rig, open_rig, sealed
+
+HOUR = 3600.0
+
+
+def janitor_of(rig: Rig, *, on_disconnect: str = "keep", retention_days: float = 30.0) -> Janitor:
+    """A janitor with the ordinary retries."""
+    server, storage = Server(on_disconnect=on_disconnect), Storage(retention_days=retention_days)
+    return Janitor(rig.upstream, rig.waiters, server, storage, Retries())
+
+
+async def test_what_could_never_be_sent_expires(tmp_path: Path) -> None:
+    """After `give_up_hours` in the queue a request ends with 504, and its callers are told; not an hour before."""
+    async with open_rig(tmp_path) as rig:
+        await rig.admit("a")
+        future = rig.waiters.attach(1)
+        await rig.clock.advance(167 * HOUR)
+        await janitor_of(rig).round()
+        assert await rig.states() == [RequestState.QUEUED]
+        await rig.clock.advance(1 * HOUR + 1)
+        await janitor_of(rig).round()
+        assert await rig.states() == [RequestState.EXPIRED]
+        assert (future.result().status, future.result().code) == (504, "expired")
+
+
+async def test_a_batch_that_could_never_be_sent_ends_too(tmp_path: Path) -> None:
+    """Requests sealed into a batch that never got through expire as well."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a", "b")
+        await rig.ledger.batches.release(batch, retry_at=0, parked_reason="the provider is gone")
+        await rig.clock.advance(169 * HOUR)
+        await janitor_of(rig).round()
+        await janitor_of(rig).round()
+        assert await rig.states() == [RequestState.EXPIRED] * 2
+
+
+async def left(rig: Rig) -> None:
+    """The one caller of request 1 hangs up."""
+    mark = Departure(seq=1, at=rig.clock.now(), delivered=False, last=False)
+    rig.waiters.leave(1, rig.waiters.attach(1), mark)
+    await rig.waiters.fold()
+
+
+@pytest.mark.parametrize(
+    ("on_disconnect", "state"), [("keep", RequestState.QUEUED), ("cancel", RequestState.CANCELLED)]
+)
+async def test_abandoned_requests_are_kept_or_cancelled_as_configured(
+    on_disconnect: str, state: RequestState, tmp_path: Path
+) -> None:
+    """With `on_disconnect = "cancel"` a queued request ends two minutes after its last caller left; else it runs on."""
+    async with open_rig(tmp_path) as rig:
+        janitor = janitor_of(rig, on_disconnect=on_disconnect)
+        await rig.admit("a")
+        await left(rig)
+        await rig.clock.advance(119)
+        await janitor.round()
+        assert await rig.states() == [RequestState.QUEUED]
+        await rig.clock.advance(2)
+        await janitor.round()
+        assert await rig.states() == [state]
+
+
+async def test_who_came_back_is_not_cancelled(tmp_path: Path) -> None:
+    """A request that somebody waits for again is not abandoned."""
+    async with open_rig(tmp_path) as rig:
+        janitor = janitor_of(rig, on_disconnect="cancel")
+        await rig.admit("a")
+        await left(rig)
+        await rig.admit("a")
+        await rig.clock.advance(500)
+        await janitor.round()
+        assert await rig.states() == [RequestState.QUEUED]
+
+
+async def test_a_sealed_batch_nobody_wants_falls_apart_unsent(tmp_path: Path) -> None:
+    """When every request of a batch is cancelled before it is sent, nothing is sent, and its callers are told."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a", "b")
+        await rig.ledger.batches.release(batch, retry_at=0)
+        future = rig.waiters.attach(1)
+        for seq in (1, 2):
+            await rig.ledger.requests.cancel(seq, rig.clock.now(), cancelled())
+        await janitor_of(rig).round()
+        assert (await rig.batch()).state is BatchState.DISSOLVED
+        assert await rig.states() == [RequestState.CANCELLED] * 2
+        assert future.result().status == 410
+
+
+async def test_a_batch_somebody_still_wants_is_sent(tmp_path: Path) -> None:
+    """One request that is wanted keeps its batch together."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a", "b")
+        await rig.ledger.batches.release(batch, retry_at=0)
+        await rig.ledger.requests.cancel(1, rig.clock.now(), cancelled())
+        await janitor_of(rig).round()
+        assert (await rig.batch()).state is BatchState.SEALED
+
+
+@pytest.mark.parametrize("error", [None, Retryable("503"), Missing("gone"), RuntimeError("bug"), TimeoutError()])
+async def test_files_of_a_settled_batch_are_deleted_once(error: Exception | None, tmp_path: Path) -> None:
+    """A batch that is over leaves nothing here, and the provider is asked once to delete its files: the rest expires there."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        rig.upstream.spool.write_lines(batch.marker, [b"{}"])
+        await rig.ledger.batches.dissolve(batch, rig.clock.now(), {})
+        if error is not None:
+            rig.remote.before["discard"].append(error)
+        janitor = janitor_of(rig)
+        for _ in range(3):
+            await rig.clock.advance(400)
+            await janitor.round()
+        assert rig.remote.calls["discard"] == 1
+        assert not rig.upstream.spool.lines(batch.marker).exists()
+
+
+async def test_what_ended_long_ago_is_forgotten(tmp_path: Path) -> None:
+    """After `retention_days` an ended request is gone; what still waits is not, however old."""
+    async with open_rig(tmp_path) as rig:
+        janitor = janitor_of(rig, retention_days=1)
+        await rig.admit("a", "b")
+        await rig.ledger.requests.cancel(1, rig.clock.now(), cancelled())
+        await rig.clock.advance(23 * HOUR)
+        await janitor.round()
+        assert len(await rig.states()) == 2
+        await rig.clock.advance(2 * HOUR)
+        await janitor.round()
+        assert await rig.states() == [RequestState.QUEUED]
