@@ -198,3 +198,23 @@ def test_a_trouble_is_named_by_its_class() -> None:
         trouble(PluginFault("plugin of kind 'x' raised KeyError in poll"))
         == "plugin of kind 'x' raised KeyError in poll"
     )
+
+
+async def test_a_claim_is_given_back_once_the_ledger_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the ledger cannot write the claim is kept and given back later: no batch is held for ever by a living process."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "question")
+        release = rig.ledger.batches.release
+        faults = [LedgerError("disk on fire"), LedgerError("still on fire")]
+
+        async def hampered(batch: BatchRow, *, retry_at: float, parked_reason: str, troubles: int) -> BatchRow:
+            if faults:
+                raise faults.pop()
+            return await release(batch, retry_at=retry_at, parked_reason=parked_reason, troubles=troubles)
+
+        monkeypatch.setattr(rig.ledger.batches, "release", hampered)
+        guarded = rig.tasks.spawn("guarded", rig.upstream.guard(batch, raises(RuntimeError("a bug"))))
+        while not guarded.done():
+            await rig.clock.advance(1)
+
+        assert await rig.ledger.batches.claim([BatchState.SEALED], rig.clock.now() + 600, 1)
