@@ -21,14 +21,13 @@ def settle(session: Session, batch: BatchRow, settlements: Sequence[Settlement],
     if not settlements:
         return []
     places = json_array(settlement.n for settlement in settlements)
-    settled_before = {n for (n,) in session.rows("settled_lines", {"batch": batch.id, "places": places})}
     members = {row[0]: row for row in session.rows("members_at", {"batch": batch.id, "places": places})}
-    new: dict[int, Settlement] = {}
+    first: dict[int, Settlement] = {}
     for settlement in settlements:
-        if settlement.n not in settled_before:
-            new.setdefault(settlement.n, settlement)
-    session.run_many("insert_line", (_line(batch.id, line, members.get(line.n)) for line in new.values()))
-    return _move_members(session, new, members, now)
+        first.setdefault(settlement.n, settlement)
+    # A line that was settled before keeps its row, and its request is no member any more: nothing happens to either.
+    session.run_many("insert_line", (_line(batch.id, line, members.get(line.n)) for line in first.values()))
+    return _move_members(session, first, members, now)
 
 
 def _move_members(

@@ -136,10 +136,6 @@ WHERE batch = :batch AND state = 'batched' AND n > :after_n ORDER BY n LIMIT :li
 SELECT n, seq, 1, fingerprint, ordinal, no_store FROM requests
 WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL ORDER BY n;
 
--- name: settled_lines
--- Which of these places (a JSON array of numbers) are settled.
-SELECT n FROM lines WHERE batch = :batch AND n IN (SELECT value FROM json_each(:places));
-
 -- name: insert_line
 INSERT INTO lines (batch, n, seq, state, status, trouble, input_tokens, cached_tokens, output_tokens, cost_usd, saved_usd,
                    billed, wasted)

@@ -50,9 +50,9 @@ UPDATE requests SET named = 0 WHERE seq = :seq;
 UPDATE requests SET held_by = :boot WHERE seq = :seq AND ended_at IS NULL;
 
 -- name: detached_request
--- The same detached request, if it was accepted a moment ago.
+-- The same detached request, if it was accepted a moment ago. One with a name is found by that only.
 SELECT seq, token FROM requests
-WHERE fingerprint = :fingerprint AND detached = 1 AND queued_at >= :since
+WHERE fingerprint = :fingerprint AND detached = 1 AND queued_at >= :since AND name IS NULL
 ORDER BY queued_at DESC, seq DESC LIMIT 1;
 
 -- name: ending

@@ -156,8 +156,9 @@ class RequestsConformance:
     async def test_only_abandoned_requests_are_cancelled(self, desk: Desk) -> None:
         """Left by its last caller long enough, un-held, never delivered, not detached, not in a batch: all of it."""
         gone, held, recent = await desk.queue(3)
-        await desk.admit(arrival("d", ask=DETACHED))
+        await desk.admit(arrival("d", ask=DETACHED), arrival("taken again"))
         now = desk.clock.now()
+        await desk.ledger.requests.admit([arrival("taken again")], [left(5, now - 200)])
         await desk.ledger.requests.depart(
             [left(gone, now - 200), left(held, now - 200, last=False), left(recent, now - 10)]
         )
@@ -206,11 +207,16 @@ class RequestsConformance:
         assert await desk.queue(1) == [4]
 
     async def test_retention_spares_what_is_still_under_way(self, desk: Desk) -> None:
-        """A request that ended in a batch that is not collected, or that somebody still reads, is not forgotten."""
-        batch = await desk.claimed(BatchState.ENDED, 2)
-        await desk.ledger.batches.settle(batch, [settled(0)], desk.clock.now())
+        """A request is kept while its batch is not collected, while somebody reads it, and if it is the newest of all."""
+        batch = await desk.claimed(BatchState.ENDED, 3)
+        requests, now = desk.ledger.requests, desk.clock.now()
+        await requests.depart([left(1, now, delivered=True), left(3, now)])
+        await desk.ledger.batches.settle(batch, [settled(n) for n in range(3)], now)
 
-        assert await desk.ledger.requests.forget(desk.clock.now() + 1, 10) == 0
+        assert await requests.forget(now, 10) == 0
+        await desk.ledger.batches.collected(batch, now)
+        assert await requests.forget(now, 10) == 1
+        assert [row.seq for row in await requests.listed(None)] == [2, 3]
 
     async def test_the_tally_counts_every_state(self, desk: Desk) -> None:
         """Queued, returned, batched and ended requests, each where it stands."""

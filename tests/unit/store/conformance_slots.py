@@ -51,6 +51,15 @@ class SlotsConformance:
         assert sorted(each.seq for each in (one, two, three)) == [each.seq for each in first[1:4]]
         assert four.fresh
 
+    async def test_a_shared_slot_is_held_until_the_last_has_left(self, desk: Desk) -> None:
+        """Two callers of one slot: when one goes, it is not free for a third; when both have gone, it is."""
+        [first] = await desk.admit(arrival())
+        [joined] = await desk.admit(arrival(ask=Ask(retry=True)))
+        [third] = await desk.ledger.requests.admit([arrival()], [left(first.seq, desk.clock.now(), last=False)])
+        [fourth] = await desk.ledger.requests.admit([arrival()], [left(first.seq, desk.clock.now())])
+
+        assert (joined.seq, third.fresh, fourth.seq) == (first.seq, True, first.seq)
+
     async def test_a_restarted_script_re_attaches_after_a_crash(self, desk: Desk) -> None:
         """Slots that a dead process held are taken again by the same calls; nothing new is asked."""
         first = await desk.admit(*[arrival()] * 3)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import LedgerError, LedgerLocked, LedgerTooNew, StorageFull
-from gateway.records import RequestState
+from gateway.records import BatchState, RequestState
 from gateway.store.database import Database, Session
 from gateway.store.disk import DiskRoom
 from gateway.store.ledger import Ledger
@@ -27,7 +27,7 @@ from gateway.store.sqlite import FILE_NAME, SqliteDatabase
 from gateway.store.sqlite_session import Query
 from gateway.testing import FakeClock
 from tests.unit.store.conformance import LedgerConformance
-from tests.unit.store.scenery import Desk, arrival, left
+from tests.unit.store.scenery import CANCELLED, Desk, arrival, left, returned, settled
 
 #: Tables, and what queries call them, that may have a million rows.
 LARGE = {"requests", "r", "payloads", "p", "results", "q", "lines", "i", "runs", "u"}
@@ -147,6 +147,21 @@ async def test_full_durability_is_asked_of_the_disk(tmp_path: Path) -> None:
         await database.close()
 
     assert levels == {"full": [2, 0, "wal", 0], "relaxed": [1, 0, "wal", 0]}
+
+
+async def test_no_result_is_left_over(tmp_path: Path, clock: FakeClock) -> None:
+    """The outcome that waited for a wished cancel goes when the line is answered after all."""
+    desk = await opened(SqliteDatabase.open(tmp_path), clock)
+    batch = await desk.claimed(BatchState.ENDED, 2)
+    for seq in (1, 2):
+        await desk.ledger.requests.cancel(seq, clock.now(), CANCELLED)
+    await desk.collect(batch, [settled(0), returned(1)])
+    await desk.ledger.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        [[results]] = connection.execute("SELECT count(*) FROM results")
+    connection.close()
+
+    assert results == 2
 
 
 async def test_files_are_the_owners_alone(tmp_path: Path) -> None:

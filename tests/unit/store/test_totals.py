@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.records import REQUEST_MOVES, BatchState, RequestState
 from gateway.store.ledger import Ledger
 from gateway.store.rows import Ask, BatchRow, Cut, LaneKey, Settlement
-from gateway.store.sqlite import SqliteDatabase
+from gateway.store.sqlite import FILE_NAME, SqliteDatabase
 from gateway.testing import FakeClock
 from tests.unit.store.scenery import (
     CANCELLED,
@@ -185,6 +186,12 @@ class LedgerLife(RuleBasedStateMachine):
             before = self._states[row.seq]
             assert row.state is before or _reachable(before, row.state)
             self._states[row.seq] = row.state
+        with sqlite3.connect(Path(self._directory.name) / FILE_NAME) as connection:
+            [[results, named]] = connection.execute(
+                "SELECT (SELECT count(*) FROM results), (SELECT count(result) FROM requests)"
+            )
+        connection.close()
+        assert results == named
         endings = self._run(self._ledger.requests.endings(sorted(self._states)))
         assert sorted(endings) == [row.seq for row in rows if row.state.ended]
 
