@@ -130,12 +130,17 @@ class Stand:
             encoding="utf-8",
         )
 
-    def launch(self, times: Times | None = None) -> None:
-        """Start a process and return at once."""
+    def launch(self, times: Times | None = None, **environment: str) -> None:
+        """Start a process, with more variables in its environment, and return at once."""
         assert self.process is None, "the stand has one process at a time"
         self.configure(times or Times())
         with self.log.open("ab") as log:
-            self.process = spawn_serve(self.config, log.fileno())
+            self.process = subprocess.Popen(
+                [COMMAND, "serve", "--config", self.config],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env=clean_environment(**environment),
+            )
 
     async def start(self, times: Times | None = None) -> None:
         """Start a process and return when it answers."""
@@ -224,13 +229,6 @@ class Stand:
     def created(self) -> int:
         """How many batches the provider has made."""
         return len(self.simulator.store.batches)
-
-
-def spawn_serve(config: Path, errors: int) -> subprocess.Popen[bytes]:
-    """`batchway serve --config FILE`, with its standard error going to the descriptor `errors`."""
-    return subprocess.Popen(
-        [COMMAND, "serve", "--config", config], stdin=subprocess.DEVNULL, stderr=errors, env=clean_environment()
-    )
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
