@@ -37,12 +37,15 @@ def incoming(request: web.Request, raw: bytes, endpoint: str) -> Incoming:
     _check(body)
     _check_unhashed(body)
     metadata = body.get("metadata")
+    ask = _ask(request, body)
+    # A wish to us (LiteLLM's); providers refuse the field.
+    body.pop("cache", None)
     return Incoming(
         client=request[CALLER].client,
         endpoint=endpoint,
         model=str(body["model"]),
         body=body,
-        ask=_ask(request, body),
+        ask=ask,
         custom_id=_custom_id(request, metadata),
         metadata=orjson.dumps(metadata) if metadata else None,
     )

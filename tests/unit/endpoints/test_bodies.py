@@ -177,7 +177,6 @@ def test_absent_fields_are_named(field: str) -> None:
         {"metadata": None},
         {"metadata": {}},
         {"metadata": {"a": "b"}},
-        {"cache": None},
         {"service_tier": None},
         {"service_tier": "auto"},
         {"service_tier": "default"},
