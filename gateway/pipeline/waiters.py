@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.errors import BatchwayError
@@ -28,6 +28,15 @@ class Stopping(BatchwayError):
     """The process is shutting down: callers are sent away, their requests stay."""
 
 
+@dataclass(slots=True)
+class Deliveries:
+    """Answers of one request that were written whole, not in the ledger yet."""
+
+    count: int
+    first_at: float
+    last_at: float
+
+
 class Waiters:
     """From a request's seq to the callers of this process that wait for it."""
 
@@ -37,7 +46,8 @@ class Waiters:
         self._clock = clock
         self._futures: dict[int, list[asyncio.Future[Ending]]] = {}
         self._departures: list[Departure] = []
-        self._booked: Counter[int] = Counter()
+        self._writing: Counter[int] = Counter()
+        self._delivered: dict[int, Deliveries] = {}
         self._released: Counter[int] = Counter()
         self._resume = 0
         self._count = 0
@@ -83,7 +93,7 @@ class Waiters:
         """Keep a mark until it is committed, and let choices see it at once."""
         self._departures.append(departure)
         if departure.delivered:
-            self.book(departure.seq)
+            self._deliver(departure)
         if departure.last:
             self._released[departure.seq] += 1
         self.departed.set()
@@ -97,11 +107,22 @@ class Waiters:
 
     def book(self, seq: int) -> None:
         """An answer from store is about to be written: the next caller must get another sample. Undone by `unbook`."""
-        self._booked[seq] += 1
+        self._writing[seq] += 1
 
     def unbook(self, seq: int) -> None:
         """It has been written (and marked so), or given up."""
-        _count_down(self._booked, seq)
+        _count_down(self._writing, seq)
+
+    def _deliver(self, departure: Departure) -> None:
+        at = departure.at
+        known = self._delivered.setdefault(departure.seq, Deliveries(count=0, first_at=at, last_at=at))
+        known.count += 1
+        known.first_at, known.last_at = min(known.first_at, at), max(known.last_at, at)
+
+    def _undeliver(self, seq: int) -> None:
+        self._delivered[seq].count -= 1
+        if not self._delivered[seq].count:
+            del self._delivered[seq]
 
     def wake(self, endings: Mapping[int, Ending]) -> None:
         """Give their callers the endings, which are durable."""
@@ -112,28 +133,32 @@ class Waiters:
 
     def overlay(self, slots: Sequence[Slot]) -> list[Slot]:
         """`slots` as they are once this process's uncommitted marks are folded in."""
-        if not (self._booked or self._released or self._futures):
+        if not (self._writing or self._delivered or self._released or self._futures):
             return list(slots)
         return [self._overlaid(slot) for slot in slots]
 
     def _overlaid(self, slot: Slot) -> Slot:
-        booked = self._booked.get(slot.seq, 0)
+        writing = self._writing.get(slot.seq, 0)
+        delivered = self._delivered.get(slot.seq)
         waiters = len(self._futures.get(slot.seq, ()))
         released = slot.held and not waiters and slot.seq in self._released
-        if not (booked or waiters or released):
-            return slot
-        return replace(
-            slot,
-            deliveries=slot.deliveries + booked,
-            waiters=waiters,
-            held=slot.held and not released,
-            last_delivered_at=self._clock.now() if booked else slot.last_delivered_at,
-        )
+        if waiters or released:
+            slot = replace(slot, waiters=waiters, held=slot.held and not released)
+        if delivered is not None:
+            slot = replace(
+                slot,
+                deliveries=slot.deliveries + delivered.count,
+                first_delivered_at=_known(min, slot.first_delivered_at, delivered.first_at),
+                last_delivered_at=_known(max, slot.last_delivered_at, delivered.last_at),
+            )
+        if writing:
+            slot = replace(slot, deliveries=slot.deliveries + writing, last_delivered_at=self._clock.now())
+        return slot
 
     @property
     def unfolded(self) -> int:
         """How many requests have marks that are not in the ledger yet: a read of slots must reach that much further."""
-        return len(self._booked)
+        return len(self._writing.keys() | self._delivered.keys())
 
     def take_departures(self) -> list[Departure]:
         """The marks so far, for a write that carries them; give them back through `folded` or `put_back`."""
@@ -151,7 +176,7 @@ class Waiters:
         """These marks are in the ledger now."""
         for departure in departures:
             if departure.delivered:
-                self.unbook(departure.seq)
+                self._undeliver(departure.seq)
             if departure.last:
                 _count_down(self._released, departure.seq)
 
@@ -195,6 +220,10 @@ class Waiters:
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
             await self.sweep()
+
+
+def _known(choose: Callable[[float, float], float], stored: float | None, marked: float) -> float:
+    return marked if stored is None else choose(stored, marked)
 
 
 def _count_down(counts: Counter[int], seq: int) -> None:
