@@ -162,6 +162,8 @@ async def test_line_numbers_that_are_none_match_no_line(number: str, tmp_path: P
             ending = await case.rig.ledger.requests.ending(seq)
             assert ending is not None
             assert b"stray" not in ending.body
+        assert b'unknown_lines_total{provider="fake"} 1.0' in case.rig.metrics.render()
+        assert (await case.rig.ledger.bills.totals())[0].lines == 2
 
 
 async def test_of_two_rows_for_a_line_everybody_gets_the_same(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ async def test_a_batch_is_uploaded_and_created_once(tmp_path: Path) -> None:
 async def test_each_end_of_a_create_leads_where_the_design_says(
     error: Exception, state: BatchState, tmp_path: Path
 ) -> None:
-    """Nothing happened: sealed for later; it was refused: dissolved; whatever leaves it open: reconciling. None fails."""
+    """Nothing happened: sealed for later; it was refused: dissolved; whatever leaves it open: reconciling; no request fails."""
     async with open_rig(tmp_path) as rig:
         batch = await sealed(rig, "a", "b")
         rig.remote.before["submit"].append(error)
