@@ -98,21 +98,22 @@ class LedgerLife(RuleBasedStateMachine):
         claimed = self._run(self._ledger.batches.claim(states, self._clock.now() + 1e6, 1))
         return claimed[0] if claimed else None
 
-    @rule(doubt=st.booleans())
-    def move_on(self, doubt: bool) -> None:
-        """A batch goes one step further, or into doubt."""
+    @rule(steps=st.integers(1, 4), doubt=st.booleans())
+    def move_on(self, steps: int, doubt: bool) -> None:
+        """A batch goes some steps further, or into doubt."""
         batches, now = self._ledger.batches, self._clock.now()
-        batch = self._claimed(UNFINISHED)
-        if batch is None:
-            return
-        if batch.state is BatchState.SEALED:
-            batch = self._run(batches.intend(batch, now))
-        if batch.state is BatchState.SUBMITTED:
-            self._run(batches.ended(batch, remote(), now))
-        elif doubt and batch.state is BatchState.SUBMITTING:
-            self._run(batches.doubt(batch, "lost", now))
-        else:
-            self._run(batches.submitted(batch, remote(), now, now))
+        for _ in range(steps):
+            batch = self._claimed(UNFINISHED)
+            if batch is None:
+                return
+            if batch.state is BatchState.SEALED:
+                batch = self._run(batches.intend(batch, now))
+            if batch.state is BatchState.SUBMITTED:
+                self._run(batches.ended(batch, remote(), now))
+            elif doubt and batch.state is BatchState.SUBMITTING:
+                self._run(batches.doubt(batch, "lost", now))
+            else:
+                self._run(batches.submitted(batch, remote(), now, now))
 
     @rule(outcomes=st.lists(st.sampled_from(["answer", "fail", "return"]), min_size=6, max_size=6), whole=st.booleans())
     def settle(self, outcomes: list[str], whole: bool) -> None:
@@ -185,6 +186,7 @@ class LedgerLife(RuleBasedStateMachine):
         for row in rows:
             before = self._states[row.seq]
             assert row.state is before or _reachable(before, row.state)
+            assert row.cancel_at is None or row.state is not RequestState.QUEUED
             self._states[row.seq] = row.state
         with sqlite3.connect(Path(self._directory.name) / FILE_NAME) as connection:
             [[results, named]] = connection.execute(
@@ -208,5 +210,5 @@ def _reachable(before: RequestState, after: RequestState) -> bool:
     return after in steps or any(after in REQUEST_MOVES[step] for step in steps)
 
 
-LedgerLife.TestCase.settings = settings(max_examples=25, stateful_step_count=30)
+LedgerLife.TestCase.settings = settings(max_examples=30, stateful_step_count=40)
 TestLedgerLife = LedgerLife.TestCase
