@@ -166,8 +166,9 @@ class Upstream:
             batch.lane_id,
             target_tokens=max(1, batch.tokens // 2),
             now=now,
-            first_pause=max(TOKEN_PAUSE_SECONDS, wish or 0.0),
+            first_pause=TOKEN_PAUSE_SECONDS,
             longest_pause=LONGEST_TOKEN_PAUSE_SECONDS,
+            at_least=wish or 0.0,
         )
 
     async def cancel_copies(self, batch: BatchRow, side: Side, copies: list[RemoteBatch]) -> None:

@@ -88,6 +88,8 @@ def _ask(request: web.Request, body: Mapping[str, object]) -> Ask:
     mode = headers.get("x-batchway-mode", "batch")
     if mode != "batch":
         raise Refusal("unsupported_field", f"x-batchway-mode {mode!r} is not offered; only 'batch' is.")
+    if "x-batchway-max-wait" in headers:
+        raise Refusal("unsupported_field", "x-batchway-max-wait is not offered: every request goes into a batch.")
     control = _directives(request, "Cache-Control")
     wishes = body.get("cache")
     wishes = wishes if isinstance(wishes, dict) else {}

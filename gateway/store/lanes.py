@@ -53,18 +53,25 @@ class Lanes:
         await self._database.write(lambda session: session.run("park_lane", params))
 
     async def shrink(
-        self, lane_id: int, *, target_tokens: int, now: float, first_pause: float, longest_pause: float
+        self,
+        lane_id: int,
+        *,
+        target_tokens: int,
+        now: float,
+        first_pause: float,
+        longest_pause: float,
+        at_least: float = 0.0,
     ) -> float:
         """After a token-limit refusal: smaller batches, and a wait that doubles with each refusal. Returns its seconds.
 
-        `target_tokens` are as estimated, as those of a batch; the target is kept corrected, as windows are. The wait ends
+        The wait is no shorter than `at_least`, the provider's own wish. `target_tokens` are as estimated, as those of a batch; the target is kept corrected, as windows are. The wait ends
         early when a batch of the lane does.
         """
 
         def op(session: Session) -> float:
             row = session.row("park_steps", {"lane": lane_id})
             steps = int(row[0]) if row else 0
-            pause = min(longest_pause, first_pause * 2.0 ** min(steps, 30))
+            pause = max(at_least, min(longest_pause, first_pause * 2.0 ** min(steps, 30)))
             factor = session.row("lane_factor", {"lane": lane_id})
             session.run(
                 "park_lane",

@@ -386,3 +386,8 @@ def test_every_body_of_bytes_is_a_call_or_a_400(raw: bytes) -> None:
         parsed(raw)
     except Refusal as refusal:
         assert_400(refusal)
+
+
+def test_a_deadline_is_refused_not_ignored() -> None:
+    """A caller that asks for an answer by a certain time is told that it cannot be had here."""
+    assert "x-batchway-max-wait" in refused(body_with(), {"x-batchway-max-wait": "2h"}).message
