@@ -88,7 +88,7 @@ def _of_many(session: Session, params: dict[str, Value], client: str, run: str |
     }
     queries = ["slots_owed"]
     if run is None or ask.only_if_cached:
-        queries.append("slots_free")
+        queries += ["slots_free", "slots_orphaned"]
     if (run is None and ask.retry) or ask.only_if_cached:
         queries.append("slots_held")
     if ask.no_cache:
@@ -96,7 +96,7 @@ def _of_many(session: Session, params: dict[str, Value], client: str, run: str |
     if run is not None:
         given, above = session.row("run_extent", wanted) or (0, 0)
         wanted = {**wanted, "low": above}
-        queries += ["slots_given_free", "slots_from" if given == above else "slots_not_given"]
+        queries += ["slots_given_free", "slots_given_orphaned", "slots_from" if given == above else "slots_not_given"]
     if run is not None and ask.retry:
         queries.append("slots_given_held")
     return {row[0]: row for query in queries for row in session.rows(query, wanted)}.values()

@@ -46,6 +46,15 @@ FROM requests r LEFT JOIN boots b ON b.id = r.held_by
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.held_by IS NOT NULL
 ORDER BY r.ordinal LIMIT :limit;
 
+-- name: slots_orphaned
+-- Those a dead boot held and the janitor has not released yet: there are none but for a while after a crash.
+SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at,
+       coalesce(b.ended_at, b.alive_until), r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+FROM boots b CROSS JOIN requests r INDEXED BY requests_held ON r.held_by = b.id
+WHERE b.id <> :boot AND (b.ended_at IS NOT NULL OR b.alive_until <= :now)
+  AND r.held_by IS NOT NULL AND r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL
+ORDER BY r.deliveries, r.ended_at IS NULL, r.ordinal LIMIT :limit;
+
 -- name: slots_owed
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.left_at,
        r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
@@ -64,6 +73,20 @@ FROM runs u INDEXED BY runs_free
 JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
 LEFT JOIN boots b ON b.id = r.held_by
 WHERE u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint AND u.held_by IS NULL AND u.delivered = 0
+ORDER BY u.ordinal LIMIT :limit;
+
+-- name: slots_given_orphaned
+-- Given in this run to a caller of a dead boot, not delivered there, and not released yet.
+SELECT r.seq, r.ordinal, r.state,
+       r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
+       r.deliveries, r.first_delivered_at, r.last_delivered_at,
+       CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+FROM boots d CROSS JOIN runs u INDEXED BY runs_held ON u.held_by = d.id
+JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
+LEFT JOIN boots b ON b.id = r.held_by
+WHERE d.id <> :boot AND (d.ended_at IS NOT NULL OR d.alive_until <= :now)
+  AND u.held_by IS NOT NULL AND u.client = :client AND u.run = :run AND u.fingerprint = :fingerprint AND u.delivered = 0
 ORDER BY u.ordinal LIMIT :limit;
 
 -- name: slots_given_held
