@@ -107,10 +107,16 @@ class Accounts:
             raise
         except (ProviderError, TimeoutError):
             raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # The plugin's own, out of its libraries: it would end our step without a word, and the batch with it.
+            raise self.fault(provider, verb, error) from error
         except Exception as error:
             raise self.fault(provider, verb, error) from error
 
-    def fault(self, provider: ConfiguredProvider, verb: str, error: Exception) -> PluginFault:
+    def fault(self, provider: ConfiguredProvider, verb: str, error: BaseException) -> PluginFault:
         """Write down an exception that a plugin must not raise, under its name."""
         self.metrics.plugin_faults.of(provider.name).inc()
         structlog.get_logger().error(
