@@ -48,6 +48,8 @@ class Janitor:
     async def round(self) -> None:
         """Do once what is due."""
         now = self._upstream.clock.now()
+        while await self._ledger.boots.bury(AT_ONCE) == AT_ONCE:
+            pass
         await self._give_up(now)
         await self._give_up_unsent(now)
         if self._server.on_disconnect == "cancel":
@@ -73,10 +75,10 @@ class Janitor:
     async def _give_up_unsent(self, now: float) -> None:
         """Batches that could not be sent for as long: their requests go back, and are given up in the next round."""
         before = now - self._retries.give_up_hours * 3600
-        for waiting in await self._ledger.batches.listed([BatchState.SEALED], BATCHES_AT_ONCE):
-            batch = await self._ledger.batches.claim_one(waiting.id) if waiting.sealed_at < before else None
-            if batch is not None and batch.state is BatchState.SEALED:
-                await self._ledger.batches.dissolve(batch, now, {})
+        for waiting in await self._ledger.batches.unsent(before, BATCHES_AT_ONCE):
+            batch = await self._ledger.batches.claim_one(waiting.id)
+            if batch is not None:
+                await self._upstream.guard(batch, self._take_apart(batch, now))
 
     async def _cancel_abandoned(self, now: float) -> None:
         ending = cancelled()
@@ -87,13 +89,24 @@ class Janitor:
         """Stop the batches of which nobody wants a line: those not sent fall apart, the poller cancels the others."""
         for unwanted in await self._ledger.batches.cancelled_whole(BATCHES_AT_ONCE):
             batch = await self._ledger.batches.claim_one(unwanted.id)
-            if batch is None:
-                continue
-            if batch.state is BatchState.SEALED:
-                _, settled = await self._ledger.batches.dissolve(batch, now, {})
-                self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
-            else:
-                await self._ledger.batches.mark_cancelling(batch, now)
+            if batch is not None:
+                await self._upstream.guard(batch, self._stop(batch, now))
+
+    async def _stop(self, batch: BatchRow, now: float) -> None:
+        if batch.state is BatchState.SEALED:
+            await self._take_apart(batch, now)
+        else:
+            await self._ledger.batches.mark_cancelling(batch, now)
+
+    async def _take_apart(self, batch: BatchRow, now: float) -> None:
+        """Dissolve a claimed batch that was not sent; one that has been sent since it was listed is let go."""
+        if batch.state is BatchState.SEALED:
+            _, settled = await self._ledger.batches.dissolve(batch, now, {})
+            self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+        else:
+            await self._ledger.batches.release(
+                batch, retry_at=batch.retry_at, parked_reason=batch.parked_reason, troubles=batch.troubles
+            )
 
     async def _discard(self, batch: BatchRow) -> None:
         """Delete a settled batch's files, at the provider and here. Once: what fails expires by itself."""

@@ -158,6 +158,10 @@ class Batches:
         """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled."""
         return await self._listing("cancelled_whole", {"limit": limit})
 
+    async def unsent(self, sealed_before: float, limit: int) -> list[BatchRow]:
+        """Batches that were sealed before then and are still not sent, oldest first."""
+        return await self._listing("unsent", {"before": sealed_before, "limit": limit})
+
     async def cancel_members(self, batch_id: int, ending: Ending, now: float) -> int | None:
         """Wish every unsettled line of an open batch cancelled: each ends with `ending` unless it is answered.
 

@@ -8,10 +8,10 @@ import pytest
 
 from gateway.config import Retries, Server, Storage
 from gateway.endings import cancelled
-from gateway.errors import Missing, Retryable
+from gateway.errors import Missing, Retryable, StorageFull
 from gateway.pipeline.janitor import Janitor
-from gateway.records import BatchState, RequestState
-from gateway.store.rows import Departure
+from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
+from gateway.store.rows import BatchRow, Departure
 from tests.unit.pipeline.rig import Rig, open_rig, sealed
 
 HOUR = 3600.0
@@ -46,6 +46,67 @@ async def test_a_batch_that_could_never_be_sent_ends_too(tmp_path: Path) -> None
         await janitor_of(rig).round()
         await janitor_of(rig).round()
         assert await rig.states() == [RequestState.EXPIRED] * 2
+
+
+async def test_a_batch_that_was_sent_in_the_meantime_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that gets through between the janitor's look and its claim stays free for the poller."""
+    async with open_rig(tmp_path) as rig:
+        batches = rig.ledger.batches
+        await batches.release(await sealed(rig, "a"), retry_at=0)
+        await rig.clock.advance(169 * HOUR)
+        claim_one = batches.claim_one
+
+        async def late(batch_id: int) -> BatchRow | None:
+            now = rig.clock.now()
+            (mine,) = await batches.claim([BatchState.SEALED], now, 1)
+            remote = RemoteBatch(remote_id="r", state=RemoteState.RUNNING)
+            await batches.submitted(await batches.intend(mine, now), remote, now, now)
+            return await claim_one(batch_id)
+
+        monkeypatch.setattr(batches, "claim_one", late)
+        await janitor_of(rig).round()
+        assert len(await batches.claim([BatchState.SUBMITTED], rig.clock.now(), 1)) == 1
+
+
+async def test_a_ledger_that_fails_does_not_keep_the_janitors_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is full as a batch is to be taken apart, the batch is free again afterwards."""
+    async with open_rig(tmp_path) as rig:
+        batches = rig.ledger.batches
+        await batches.release(await sealed(rig, "a"), retry_at=0)
+        await rig.clock.advance(169 * HOUR)
+
+        async def full(*_: object) -> None:
+            raise StorageFull("no room")
+
+        monkeypatch.setattr(batches, "dissolve", full)
+        await janitor_of(rig).round()
+        assert len(await batches.claim([BatchState.SEALED], rig.clock.now() + HOUR, 1)) == 1
+
+
+async def test_the_oldest_batches_are_given_up_first(tmp_path: Path) -> None:
+    """However many newer batches wait as well, one that could not be sent for `give_up_hours` is taken apart."""
+    async with open_rig(tmp_path) as rig:
+        await rig.ledger.batches.release(await sealed(rig, "old"), retry_at=0)
+        await rig.clock.advance(169 * HOUR)
+        for number in range(30):
+            await rig.ledger.batches.release(await sealed(rig, f"new {number}"), retry_at=0)
+        await janitor_of(rig).round()
+        assert [batch.state for batch in await rig.batches()] == [BatchState.DISSOLVED, *[BatchState.SEALED] * 30]
+
+
+async def test_a_cancelled_batch_that_comes_back_unsent_is_not_sent(tmp_path: Path) -> None:
+    """A batch in doubt whose requests are all cancelled, and that turns out not to be there, is taken apart."""
+    async with open_rig(tmp_path) as rig:
+        batches = rig.ledger.batches
+        batch = await batches.doubt(await batches.intend(await sealed(rig, "a"), 0), "lost", 0)
+        await rig.ledger.requests.cancel(1, rig.clock.now(), cancelled())
+        await janitor_of(rig).round()
+        (batch,) = await batches.claim([BatchState.RECONCILING], rig.clock.now(), 1)
+        await batches.reseal(batch, rig.clock.now())
+        await janitor_of(rig).round()
+        assert await rig.states() == [RequestState.CANCELLED]
 
 
 async def left(rig: Rig) -> None:
