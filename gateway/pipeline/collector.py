@@ -141,7 +141,12 @@ class Collector:
         batch = await self._ledger.batches.fetching(batch)
         partial = rows.with_name(rows.name + ".part")
         partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await self._upstream.call(side, "fetch", side.plugin.fetch(remote_of(batch), partial), FETCH_SECONDS)
+        try:
+            await self._upstream.call(side, "fetch", side.plugin.fetch(remote_of(batch), partial), FETCH_SECONDS)
+        except BaseException:
+            # On a full disk half a download would stand in the way of everything else.
+            partial.unlink(missing_ok=True)
+            raise
         await asyncio.to_thread(partial.replace, rows)
         self._upstream.metrics.fetches.of(side.provider.name, "whole").inc()
         return await self._ledger.batches.fetched(batch)

@@ -275,7 +275,7 @@ class BatchRow:
     done: int | None = None
     #: Its creation was in doubt at least once: look for copies before collecting.
     ambiguous: bool = False
-    #: Downloads begun, and whether one is whole on disk.
+    #: Downloads that came to their end, and whether one is on disk.
     fetches: int = 0
     fetched: bool = False
     #: Polls, finds or creates that failed in a row.

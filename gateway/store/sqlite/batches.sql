@@ -80,7 +80,9 @@ UPDATE batches SET state = 'submitted', owner = NULL, submitted_at = coalesce(su
 WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
 
 -- name: reseal
-UPDATE batches SET state = 'sealed', owner = NULL, retry_at = :retry_at, parked_reason = :reason, troubles = :troubles
+-- What will be sent again has its own age.
+UPDATE batches SET state = 'sealed', owner = NULL, submitted_at = NULL, retry_at = :retry_at, parked_reason = :reason,
+    troubles = :troubles
 WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
 
 -- name: doubt
@@ -102,10 +104,11 @@ UPDATE batches SET state = 'ended', owner = NULL, ended_at = :now, remote_state 
 WHERE id = :id AND epoch = :epoch AND state = 'submitted';
 
 -- name: fetching
-UPDATE batches SET fetches = fetches + 1 WHERE id = :id AND epoch = :epoch AND state = 'ended';
+-- The fence of a download: the batch is ours and has ended.
+UPDATE batches SET epoch = epoch WHERE id = :id AND epoch = :epoch AND state = 'ended';
 
 -- name: fetched
-UPDATE batches SET fetched = 1 WHERE id = :id AND epoch = :epoch AND state = 'ended';
+UPDATE batches SET fetched = 1, fetches = fetches + 1 WHERE id = :id AND epoch = :epoch AND state = 'ended';
 
 -- name: collected
 UPDATE batches SET state = 'collected', owner = NULL, collected_at = :now, retry_at = :now, troubles = 0,
@@ -175,6 +178,10 @@ JOIN requests r ON r.seq = i.seq;
 -- name: listed_batches
 SELECT id FROM batches WHERE state IN (SELECT value FROM json_each(:states)) ORDER BY id DESC LIMIT :limit;
 
+-- name: unsent
+SELECT id FROM batches
+WHERE state NOT IN ('collected', 'dissolved') AND state = 'sealed' AND sealed_at < :before ORDER BY id LIMIT :limit;
+
 -- name: undiscarded
 SELECT id FROM batches
 WHERE state IN ('collected', 'dissolved') AND discarded = 0 AND retry_at <= :now ORDER BY retry_at LIMIT :limit;
@@ -195,10 +202,10 @@ WHERE b.state NOT IN ('collected', 'dissolved') GROUP BY l.provider, b.state;
 SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane WHERE l.provider = :provider AND b.remote_id IS NOT NULL;
 
 -- name: cancelled_whole
--- In flight, with unsettled lines, of which nobody wants any.
+-- In flight, with unsettled lines, of which nobody wants any. One that came back unsent is not being cancelled any more.
 SELECT b.id FROM batches b
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submitting', 'submitted', 'reconciling')
-  AND b.cancel_at IS NULL
+  AND (b.cancel_at IS NULL OR b.state = 'sealed')
   AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched')
   AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NULL)
 ORDER BY b.id LIMIT :limit;

@@ -132,6 +132,20 @@ async def test_a_short_file_is_fetched_again_before_lines_count_as_missing(cut: 
         assert (await case.rig.ledger.requests.listed(None))[2].attempts == 1
 
 
+async def test_downloads_that_broke_off_say_nothing_of_the_rows(tmp_path: Path) -> None:
+    """However many downloads have failed before, a file with too few rows is fetched again before lines count as missing."""
+
+    def downloads(case: Case) -> list[bytes | Exception]:
+        return [*[Retryable("cut")] * 4, rows(case, 0), rows(case, 0, 1)]
+
+    async with open_case(tmp_path, 2, downloads) as case:
+        for _ in range(5):
+            assert (await case.collect()).state is BatchState.ENDED
+            await case.rig.clock.advance(600)
+        assert (await case.collect()).state is BatchState.COLLECTED
+        assert await case.rig.states() == [RequestState.SUCCEEDED] * 2
+
+
 async def test_a_file_that_is_whole_at_the_second_try_costs_nothing(tmp_path: Path) -> None:
     """Rows that come late are nobody's lost attempt."""
     async with open_case(tmp_path, 2, lambda case: [rows(case, 0), rows(case, 0, 1)]) as case:
