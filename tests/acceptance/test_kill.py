@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 from aiohttp import web
 
 from gateway.clock import SystemClock
@@ -24,7 +25,7 @@ NEVER = Times(window_seconds=FOR_EVER_SECONDS, idle_seconds=FOR_EVER_SECONDS)
 #: openai-python pauses for at most 8 s between tries, so that this is patience enough for any restart.
 TRIES = 12
 #: Lines of the batch that is half collected: several commits' worth.
-MANY = 3_000
+MANY = 2_000
 
 
 async def test_killed_with_requests_queued(stand: Stand) -> None:
@@ -91,6 +92,7 @@ async def test_killed_with_batches_submitted(stand: Stand) -> None:
     assert stand.created() == sent
 
 
+@pytest.mark.timeout(240)
 async def test_killed_with_a_batch_half_collected(stand: Stand) -> None:
     """What was settled before the kill stays, the rest is settled after it; everyone gets the right answer."""
     names = [f"line-{n}" for n in range(MANY)]
