@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -35,6 +36,8 @@ LEAST_GRACE_SECONDS = 0.5
 LEAST_BEAT_SECONDS = 0.1
 #: httpx gives up after 5 s of silence and does not say so.
 HTTPX_SECONDS = 3.0
+#: Calls between their body and their commit at the same time.
+ACCEPTED_AT_ONCE = 512
 #: For how long the ending behind an aborted 200 is owed to whoever asks.
 OWED_SECONDS = 120.0
 _HTTPX = re.compile(r"python-httpx\d*/", re.ASCII)
@@ -79,7 +82,7 @@ class Visit:
     """A caller whose request has been accepted: all that is remembered of it while it waits."""
 
     accepted: Accepted
-    patience: Patience
+    retry: bool
     client: str
     run: str | None
     #: As the client wrote it.
@@ -124,26 +127,34 @@ class Chat:
         self._server = server
         self._waiting = waiting
         self._notices = notices
+        self._working = asyncio.Semaphore(ACCEPTED_AT_ONCE)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Accept, then answer from store, with a 202, or after a wait."""
-        call = incoming(request, await read_body(request, self._server.body_seconds), ENDPOINT)
-        if len(self._waiters) >= self._server.max_waiters and not call.ask.detached:
-            raise Refusal(
-                "too_many_waiters",
-                f"{self._server.max_waiters} callers wait already (server.max_waiters). Nothing was recorded: try again.",
-            )
-        visit = _visit(call, await self._intake.accept(call), patience(request.headers, call.ask.retry, self._waiting))
-        if visit.accepted.repeated and call.body.get("temperature"):
-            self._notices.repeated_sample(visit.client)
+        raw = await read_body(request, self._server.body_seconds)
+        # Of a burst, a few are worked on at a time: bodies, parsed and encoded, are many times what they were on the wire.
+        async with self._working:
+            visit = await self._accept(request, raw)
         # The caller may stay for hours: what it sent is in the ledger now, and kept nowhere else.
-        del call
+        del raw
         request._read_bytes = None  # noqa: SLF001 - aiohttp keeps a copy of the body as long as the request
         if visit.accepted.admission.ending is not None:
             return await self._answer(request, visit, visit.accepted.admission.ending)
         if visit.detached:
             return pending_response(visit.custom_id, RequestState.QUEUED, _headers(request, visit))
         return await self._wait(request, visit)
+
+    async def _accept(self, request: web.Request, raw: bytes) -> Visit:
+        call = incoming(request, raw, ENDPOINT)
+        if len(self._waiters) >= self._server.max_waiters and not call.ask.detached:
+            raise Refusal(
+                "too_many_waiters",
+                f"{self._server.max_waiters} callers wait already (server.max_waiters). Nothing was recorded: try again.",
+            )
+        accepted = await self._intake.accept(call)
+        if accepted.repeated and call.body.get("temperature"):
+            self._notices.repeated_sample(call.client)
+        return _visit(call, accepted)
 
     async def _answer(self, request: web.Request, visit: Visit, ending: Ending) -> web.StreamResponse:
         """An ending that was there already."""
@@ -160,17 +171,18 @@ class Chat:
 
     async def _wait(self, request: web.Request, visit: Visit) -> web.StreamResponse:
         """Hold the caller until its request has ended; whatever happens, its mark is left behind."""
+        bears = patience(request.headers, visit.retry, self._waiting)
         future = self._waiters.attach(visit.seq)
         self._notices.came(visit.client)
         delivered, owed_until = False, None
         try:
-            ending = await self._within_grace(visit, future)
+            ending = await self._within_grace(visit, bears.grace_seconds, future)
             if ending is not None:
                 response = await self._whole(request, visit, ending)
                 delivered = True
                 return response
             reply = self._reply(request, visit)
-            ending = await self._keep_alive(reply, visit, future)
+            ending = await self._keep_alive(reply, bears.beat_seconds, future)
             if ending is None:
                 return reply.response
             if ending.state is RequestState.SUCCEEDED:
@@ -184,12 +196,12 @@ class Chat:
             self._waiters.leave(visit.seq, future, departure)
             self._notices.went(visit.client)
 
-    async def _within_grace(self, visit: Visit, future: asyncio.Future[Ending]) -> Ending | None:
+    async def _within_grace(self, visit: Visit, seconds: float, future: asyncio.Future[Ending]) -> Ending | None:
         """The ending if it comes before anything has been committed to the caller."""
         ending = await self._waiters.look(visit.seq, future)
         if ending is not None:
             return ending
-        await asyncio.wait([future], timeout=visit.patience.grace_seconds)
+        await _done_or_late(future, seconds)
         try:
             return future.result() if future.done() else None
         except Stopping:
@@ -204,10 +216,10 @@ class Chat:
             return await replayed(request, self._thread(visit), ending, headers)
         return await plain(request, ending, headers)
 
-    async def _keep_alive(self, reply: Reply, visit: Visit, future: asyncio.Future[Ending]) -> Ending | None:
+    async def _keep_alive(self, reply: Reply, seconds: float, future: asyncio.Future[Ending]) -> Ending | None:
         """Commit to the caller, then beat until the ending is there; None when the gateway stops first."""
         await reply.begin()
-        number = self._heartbeats.add(reply, visit.patience.beat_seconds)
+        number = self._heartbeats.add(reply, seconds)
         try:
             return await future
         except Stopping:
@@ -241,11 +253,30 @@ class Chat:
         )
 
 
-def _visit(call: Incoming, accepted: Accepted, patience: Patience) -> Visit:
+async def _done_or_late(future: asyncio.Future[Ending], seconds: float) -> None:
+    """Return when `future` is done, or after `seconds`; as `asyncio.wait`, with half of its memory for each waiter."""
+    loop = asyncio.get_running_loop()
+    gate: asyncio.Future[None] = loop.create_future()
+    opened = partial(_open, gate)
+    future.add_done_callback(opened)
+    late = loop.call_later(seconds, opened)
+    try:
+        await gate
+    finally:
+        late.cancel()
+        future.remove_done_callback(opened)
+
+
+def _open(gate: asyncio.Future[None], _done: asyncio.Future[Ending] | None = None) -> None:
+    if not gate.done():
+        gate.set_result(None)
+
+
+def _visit(call: Incoming, accepted: Accepted) -> Visit:
     options = call.body.get("stream_options")
     return Visit(
         accepted=accepted,
-        patience=patience,
+        retry=call.ask.retry,
         client=call.client,
         run=call.ask.run,
         model=call.model,

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from gateway.config import is_loopback
 from gateway.endpoints.connections import Connections
@@ -40,16 +40,10 @@ class Door:
         self._allowed = frozenset(host.lower().strip("[]") for host in allowed_hosts)
         self._metrics = metrics
         self._connections = connections
-        self.middleware = self._as_middleware()
 
-    def _as_middleware(self) -> Middleware:
-        @web.middleware
-        async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._pass(request, handler)
-
-        return door
-
-    async def _pass(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let a request through to its handler, or answer it here."""
         self._connections.spoke(request.protocol)
         request[REQUEST_ID] = request_id = _request_id(request)
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from gateway.clock import Clock
 from gateway.errors import LedgerError, Refusal, StorageFull
@@ -28,6 +27,8 @@ from gateway.tasks import Tasks
 
 #: Slots of one fingerprint that a choice looks at, beside those with marks of this process.
 SLOTS_AT_MOST = 64
+#: Arrivals handed to the ledger together; it goes on with them while the loop reads the next ones.
+GROUP_AT_MOST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,17 +178,18 @@ class Intake:
         if not self._gathered:
             asyncio.get_running_loop().call_soon(self._flush)
         self._gathered.append((arrival, future))
+        if len(self._gathered) >= GROUP_AT_MOST:
+            self._flush()
         try:
-            return await asyncio.shield(future)
+            return await future
         except asyncio.CancelledError:
-            future.add_done_callback(partial(self._let_go, arrival))
+            # The commit came first, and nobody was told of it any more; else `_record` finds the future cancelled.
+            if not future.cancelled() and future.exception() is None:
+                self._let_go(arrival, future.result())
             raise
 
-    def _let_go(self, arrival: Arrival, future: asyncio.Future[Admission]) -> None:
+    def _let_go(self, arrival: Arrival, admission: Admission) -> None:
         """The caller hung up while its commit was under way: release what it took."""
-        if future.cancelled() or future.exception() is not None:
-            return
-        admission = future.result()
         if not (admission.conflict or admission.absent):
             departure = Departure(
                 seq=admission.seq,
@@ -201,7 +203,8 @@ class Intake:
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
-        self._tasks.spawn("intake.admit", self._record(gathered))
+        if gathered:
+            self._tasks.spawn("intake.admit", self._record(gathered))
 
     async def _record(self, gathered: list[tuple[Arrival, asyncio.Future[Admission]]]) -> None:
         began = self._clock.monotonic()
@@ -211,14 +214,18 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
             self._waiters.put_back(departures)
             for _, future in gathered:
-                future.set_exception(_not_accepted(error))
-                future.exception()
+                if not future.cancelled():
+                    future.set_exception(_not_accepted(error))
+                    future.exception()
             return
         self._waiters.folded(departures)
         self._metrics.commit_size.observe(len(gathered))
         self._metrics.commit_seconds.observe(self._clock.monotonic() - began)
-        for (_, future), admission in zip(gathered, admissions, strict=True):
-            future.set_result(admission)
+        for (arrival, future), admission in zip(gathered, admissions, strict=True):
+            if future.cancelled():
+                self._let_go(arrival, admission)
+            else:
+                future.set_result(admission)
         if any(admission.fresh for admission in admissions):
             self._arrived.set()
 
