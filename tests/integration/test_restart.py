@@ -177,7 +177,7 @@ async def test_a_half_collected_batch_is_collected_to_its_end(tmp_path: Path, si
 async def test_after_a_crash_identical_calls_find_their_samples(
     tmp_path: Path, simulator: OpenAISimulator, monkeypatch: pytest.MonkeyPatch, run: str, *, buried: bool
 ) -> None:
-    """A hundred calls take the places of a hundred that died waiting, before and after the dead are buried: none is paid twice."""
+    """A hundred calls take the places of a hundred that died waiting, before and after those are buried, and pay none twice."""
 
     async def nothing(*_: object) -> int:
         return 0
