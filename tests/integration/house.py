@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 
 from gateway.app import Gateway
 from gateway.clock import SystemClock
-from gateway.config import Batching, Configuration, Polling, ProviderTable, Retries, Route, Server, Storage
+from gateway.config import Batching, Configuration, Polling, ProviderTable, Retries, Route, Server, Storage, Waiting
 from gateway.listening import listen
 from gateway.plugins import load_plugins
 from gateway.prices import Prices
@@ -67,8 +67,8 @@ class House:
         return AsyncOpenAI(**settings)  # type: ignore[arg-type]
 
     async def ask(self, text: str, *, run: str = "", **options: object) -> Answered:
-        """One question through plain HTTP; the caller bears a minute of silence."""
-        headers = {"x-stainless-read-timeout": "60", **options.pop("headers", {})}  # type: ignore[dict-item]
+        """One question through plain HTTP; the caller bears minutes of silence."""
+        headers = {"x-stainless-read-timeout": "600", **options.pop("headers", {})}  # type: ignore[dict-item]
         response = await self.http.post(
             f"{run}/v1/chat/completions",
             json={"model": MODEL, "messages": messages(text), **options},
@@ -111,6 +111,8 @@ def configuration(directory: Path, **sections: object) -> Configuration:
         "batching": Batching(window_seconds=1.0, idle_seconds=0.05),
         "polling": Polling(min_seconds=0.02, max_seconds=0.1),
         "retries": Retries(backoff_seconds=0.05, breaker_seconds=0.05, quarantine_seconds=0.3),
+        # `ask` wants true statuses, however slow the machine is: nothing is committed to it for a minute.
+        "waiting": Waiting(grace_seconds=60.0),
         "providers": MappingProxyType({"sim": table}),
         "routes": (Route(model="*", provider="sim"),),
         **sections,
