@@ -5,6 +5,7 @@ Floor 3. A provider's SDK is loaded when its instance is first asked for, and ne
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import difflib
 import fnmatch
@@ -90,6 +91,12 @@ class ConfiguredProvider:
             if self._instance is None and self._reason is None:
                 self._make()
             return self._instance
+
+    async def ready(self) -> Provider | None:
+        """As `instance`, but the event loop is not held up while an SDK is loaded."""
+        if self._instance is not None or self._reason is not None:
+            return self._instance
+        return await asyncio.to_thread(lambda: self.instance)
 
     async def aclose(self) -> None:
         """Close the instance, if there is one."""

@@ -76,21 +76,21 @@ class Upstream:
         sending it there would pay twice.
         """
         provider = self.router.providers.get(batch.lane.provider)
-        reason = None
+        plugin = reason = None
         if provider is None:
             reason = f"provider {batch.lane.provider!r} is not configured"
-        elif provider.disabled_reason is not None or provider.instance is None:
+        elif (plugin := await provider.ready()) is None:
             reason = provider.disabled_reason or "its plugin is gone"
         elif (provider.home, provider.account) != (batch.base_url, batch.account):
             reason = "the provider's base_url or account is not the one this batch was made for"
-        if provider is None or provider.instance is None or reason is not None:
+        if provider is None or plugin is None or reason is not None:
             await self.park(batch, reason or "", PARK_SECONDS)
             return None
         account = self.accounts.of(provider)
         if not account.may_call():
             await self.park(batch, account.reason, account.seconds_left())
             return None
-        return Side(provider=provider, plugin=provider.instance, account=account)
+        return Side(provider=provider, plugin=plugin, account=account)
 
     async def later(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Leave a batch where it stands for `seconds`: a hitch at first, parked when it goes on like that."""

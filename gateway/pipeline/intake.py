@@ -90,7 +90,7 @@ class Intake:
         """
         routed = self._router.resolve(incoming.model)
         provider = routed.provider
-        plugin = provider.instance
+        plugin = await provider.ready()
         if plugin is None:
             raise Refusal("provider_unavailable", f"Provider {provider.name} is disabled: {provider.disabled_reason}.")
         canonical = canonical_body(incoming.body)

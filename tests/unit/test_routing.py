@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import pytest
@@ -329,3 +331,23 @@ def test_a_fake_provider_is_configured_with_its_remote(directory: Path) -> None:
 
     assert isinstance(instance, FakeProvider)
     assert instance.remote is remote
+
+
+async def test_the_loop_goes_on_while_a_provider_is_made(tmp_path: Path) -> None:
+    """A kind that takes its time to load does not hold up whoever else waits for the event loop."""
+    turned = threading.Event()
+
+    class Slow(FakeProvider):
+        kind = "slow"
+
+        def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+            super().__init__(name, settings, clock, directory)
+            assert turned.wait(timeout=20), "the loop did not turn"
+
+    clock = FakeClock()
+    table = ProviderTable(name="slow", kind="slow", settings={"api_key": "k", "remote": FakeRemote(clock=clock)})
+    configuration = Configuration(providers=MappingProxyType({"slow": table}))
+    router = build_router(configuration, {"slow": Slow}, clock=clock, directory=tmp_path)
+    ready, _ = await asyncio.gather(router.providers["slow"].ready(), asyncio.to_thread(turned.set))
+
+    assert ready is router.providers["slow"].instance
