@@ -4,9 +4,11 @@ them.
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 from collections.abc import Collection
+from functools import lru_cache
 
 import structlog
 from aiohttp import web
@@ -24,6 +26,8 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Asked by load balancers and container runtimes, which have no key.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _ANY_HOST = "*"
+#: Authorities whose verdict is remembered.
+AUTHORITIES_KEPT = 256
 #: `name:port` or `[v6]:port` and nothing else: what is read leniently here, somebody reads otherwise elsewhere.
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f.]*:[0-9a-f:.]*)\]|([a-z0-9._-]+?)\.?)(?::[0-9]*)?")
 _ORIGIN = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
@@ -40,12 +44,16 @@ class Door:
         self._allowed = frozenset(host.lower().strip("[]") for host in allowed_hosts)
         self._metrics = metrics
         self._connections = connections
+        # Callers send the same few authorities over and over.
+        self._is_ours = lru_cache(maxsize=AUTHORITIES_KEPT)(self._names_us)
+        self._start = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let a request through to its handler, or answer it here."""
         self._connections.spoke(request.protocol)
-        request[REQUEST_ID] = request_id = _request_id(request)
+        request[REQUEST_ID] = request_id = self._request_id(request)
         try:
             self._check_host(request)
             self._check_origin(request)
@@ -81,7 +89,7 @@ class Door:
         if not target.startswith("/") and target != "*":
             # A target with a host of its own overrules the header (RFC 9112, 3.2.2).
             hosts.append(_authority(target))
-        if not all(self._is_ours(_host_name(host)) for host in hosts):
+        if not all(map(self._is_ours, hosts)):
             raise Refusal(
                 "host_not_allowed",
                 "The Host header names a host that this gateway does not answer for. "
@@ -91,13 +99,20 @@ class Door:
     def _check_origin(self, request: web.Request) -> None:
         """Refuse requests that a foreign web page makes in somebody's browser."""
         origin = request.headers.get("Origin")
-        if origin is not None and not self._is_ours(_host_name(_authority(origin))):
+        if origin is not None and not self._is_ours(_authority(origin)):
             raise Refusal("origin_not_allowed", "Web pages of other origins may not use this gateway.")
         if origin is None and request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
             raise Refusal("origin_not_allowed", "Web pages of other sites may not use this gateway.")
 
-    def _is_ours(self, name: str) -> bool:
+    def _names_us(self, authority: str) -> bool:
+        name = _host_name(authority)
         return is_loopback(name) or name in self._allowed
+
+    def _request_id(self, request: web.Request) -> str:
+        given = request.headers.get("x-request-id")
+        if given is not None and _SAFE_ID.fullmatch(given):
+            return given
+        return f"req_{self._start}{next(self._numbers):08x}"
 
     def _instead(self, request: web.Request, refusal: Refusal) -> web.Response:
         """An error in place of the handler's response; one that has begun already is cut off, never followed by another."""
@@ -136,11 +151,6 @@ def _authority(url: str) -> str:
     """Host and port of an http(s) URL or origin; empty for anything else."""
     found = _ORIGIN.match(url)
     return found[1] if found else ""
-
-
-def _request_id(request: web.Request) -> str:
-    given = request.headers.get("x-request-id")
-    return given if given is not None and _SAFE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
 def _as_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
