@@ -115,6 +115,8 @@ async def open_rig(
     router = build_router(
         configuration, {"fake": FakeProvider}, clock=clock, directory=directory / "providers", prices=prices
     )
+    # As after the first moments of a start: no call waits for an SDK to be loaded.
+    router.warm()
     ledger = await Ledger.open(SqliteDatabase.open(directory / "ledger"), clock)
     await ledger.begin(exclusive=True)
     metrics, faults = Metrics(), list[str]()
