@@ -94,9 +94,9 @@ class ConfiguredProvider:
 
     async def ready(self) -> Provider | None:
         """As `instance`, but the event loop is not held up while an SDK is loaded."""
-        if self._instance is not None or self._reason is not None:
-            return self._instance
-        return await asyncio.to_thread(lambda: self.instance)
+        if self._reason is not None:
+            return None
+        return self._instance or await asyncio.to_thread(lambda: self.instance)
 
     async def aclose(self) -> None:
         """Close the instance, if there is one."""
