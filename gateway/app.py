@@ -215,7 +215,11 @@ class Gateway:
             self._server.close()
         await asyncio.sleep(0)
         await self.tasks.cancel_all()
-        await self.waiters.fold()
+        try:
+            await self.waiters.fold()
+        except LedgerError as error:
+            # A full disk must not keep callers from being sent away.
+            structlog.get_logger().error("marks_lost", reason=str(error))
         if self._runner is not None:
             await self._runner.cleanup()
         await self.router.aclose()

@@ -186,13 +186,13 @@ class Waiters:
         self.departed.set()
 
     async def fold(self) -> None:
-        """Commit the marks so far."""
+        """Commit the marks so far. When it is cancelled, the ledger finishes what it was given: nothing is put back."""
         departures = self.take_departures()
         if not departures:
             return
         try:
             await self._ledger.requests.depart(departures)
-        except BaseException:
+        except Exception:
             self.put_back(departures)
             raise
         self.folded(departures)

@@ -1,0 +1,122 @@
+"""The gateway is told to stop: callers are sent away so that they come again, and nothing of theirs is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.errors import StorageFull
+from gateway_openai.sandbox import OpenAISimulator
+from tests.integration.callers import HASTY, HELD_BACK, begin, sample, waiting
+from tests.integration.house import MODEL, QUICK, House, messages, open_house
+
+#: A stop that has not come to its end by then hangs.
+HANGS_SECONDS = 20
+
+
+@pytest.fixture
+def simulator() -> OpenAISimulator:
+    """A provider that outlives the gateway."""
+    return OpenAISimulator(clock=SystemClock(), name="sim", settings=QUICK)
+
+
+async def stop(house: House) -> None:
+    """Stop the gateway while its callers look on."""
+    async with asyncio.timeout(HANGS_SECONDS):
+        await house.gateway.stop()
+
+
+async def test_callers_in_grace_are_told_to_come_again(tmp_path: Path, simulator: OpenAISimulator) -> None:
+    """Who was promised nothing yet gets 503 with Retry-After: 5, and finds its request, paid once, after the next start."""
+    async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+        asked = [begin(house, f"question {number}") for number in range(20)]
+        await waiting(house, 20)
+        await stop(house)
+        answers = await asyncio.gather(*asked)
+
+    assert {(answer.status, answer.code) for answer in answers} == {(503, "stopping")}
+    assert {answer.headers["retry-after"] for answer in answers} == {"5"}
+    assert all("x-should-retry" not in answer.headers for answer in answers)
+    async with open_house(tmp_path, simulator=simulator) as house:
+        again = await asyncio.gather(*(house.ask(f"question {number}") for number in range(20)))
+        assert all(f"question {number}" in answer.text for number, answer in enumerate(again))
+        assert all(not answer.headers["x-batchway-cache"].startswith("miss") for answer in again)
+        assert await house.lines() == 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_callers_who_were_told_200_are_cut_off(
+    tmp_path: Path, simulator: OpenAISimulator, *, stream: bool
+) -> None:
+    """A caller that has its 200 already loses its connection: it cannot take blanks, or half a stream, for an answer."""
+    async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+        body = {"model": MODEL, "messages": messages("committed"), "stream": stream}
+        async with house.http.stream("POST", "/v1/chat/completions", json=body, headers=HASTY) as response:
+            assert response.status_code == 200
+            stopping = asyncio.create_task(stop(house))
+            with pytest.raises(httpx2.TransportError):
+                await response.aread()
+            await stopping
+    async with open_house(tmp_path, simulator=simulator) as house:
+        assert "committed" in (await house.ask("committed")).text
+        assert await house.lines() == 1
+
+
+async def test_who_waits_for_a_result_by_name_is_sent_away_too(tmp_path: Path, simulator: OpenAISimulator) -> None:
+    """A caller that waits at /v1/results gets 503 with Retry-After: 5 as well."""
+    async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+        name = {"x-batchway-custom-id": "mine", "Prefer": "respond-async"}
+        await house.ask("by name", headers=name)
+        asked = asyncio.create_task(house.http.get("/v1/results/mine", headers={"Prefer": "wait=60"}))
+        await waiting(house, 1)
+        await stop(house)
+        answer = await asked
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_a_full_disk_does_not_keep_callers_from_being_sent_away(
+    tmp_path: Path, simulator: OpenAISimulator
+) -> None:
+    """When the last marks cannot be written, callers in grace get their 503 all the same, and the stop comes to its end."""
+
+    async def full(*_: object) -> None:
+        raise StorageFull("no room")
+
+    async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+        asked = begin(house, "full")
+        await waiting(house, 1)
+        house.gateway.ledger.requests.depart = full  # type: ignore[method-assign, assignment]
+        await stop(house)
+
+        assert (await asked).status == 503
+
+
+async def test_a_delivery_that_is_being_noted_when_the_stop_comes_counts_once(
+    tmp_path: Path, simulator: OpenAISimulator
+) -> None:
+    """Stopped while deliveries are being committed, the gateway counts each once: samples go on in turn after the start."""
+    async with open_house(tmp_path, simulator=simulator) as house:
+        await asyncio.gather(house.ask("turns"), house.ask("turns"))
+        await house.ask("turns")
+        await house.gateway.waiters.fold()
+        await house.ask("turns")
+        noting = asyncio.create_task(house.gateway.waiters.fold())
+        await asyncio.sleep(0)
+        noting.cancel()
+    async with open_house(tmp_path, simulator=simulator) as house:
+        given = [sample(await house.ask("turns")) for _ in range(4)]
+
+    assert given == [f"hit; sample={number}; of=2" for number in (1, 2, 1, 2)]
+
+
+async def test_a_stopped_gateway_takes_nothing_on(tmp_path: Path, simulator: OpenAISimulator) -> None:
+    """A call that comes when the stop is over finds no listener: it was not accepted, and nobody may think so."""
+    async with open_house(tmp_path, simulator=simulator) as house:
+        await stop(house)
+        with pytest.raises(httpx2.TransportError):
+            await house.ask("too late")
