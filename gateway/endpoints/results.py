@@ -41,6 +41,8 @@ class Results:
         headers = {"x-batchway-custom-id": found.custom_id, "x-batchway-provider": found.lane.provider}
         ending = await self._ending(found, _wait_seconds(request))
         if ending is None:
+            # It may have moved on while its caller waited.
+            found = await self._find(request)
             return pending_response(found.custom_id, found.state, headers, progress_of(found))
         delivered = False
         try:
@@ -67,15 +69,16 @@ class Results:
         states = [_state(word) for word in request.query.getall("state", [])] or list(RequestState)
         limit = min(_number(request.query.get("limit", "100")), LISTED_AT_MOST)
         after = request.query.get("after")
-        caller = request[CALLER]
-        last = None if after is None else await self._ledger.requests.find(caller.client, "", after)
-        rows = await self._ledger.requests.listed(caller.client, states, limit + 1, 0 if last is None else last.seq)
+        last = 0 if after is None else (await self._named(request, after)).seq
+        rows = await self._ledger.requests.listed(request[CALLER].client, states, limit + 1, last)
         page = {"object": "list", "data": [listed(row) for row in rows[:limit]], "has_more": len(rows) > limit}
         return web.json_response(body=orjson.dumps(page))
 
     async def _find(self, request: web.Request) -> Request:
         """The request named in the path, if it is the caller's; somebody else's is not there."""
-        custom_id = request.match_info["custom_id"]
+        return await self._named(request, request.match_info["custom_id"])
+
+    async def _named(self, request: web.Request, custom_id: str) -> Request:
         found = await self._ledger.requests.find(request[CALLER].client, "", custom_id)
         if found is None:
             raise Refusal("not_found", f"There is no request with the custom_id {custom_id!r}.", param="custom_id")
