@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.errors import BatchwayError
@@ -45,6 +47,7 @@ class Waiters:
         self._ledger = ledger
         self._clock = clock
         self._futures: dict[int, list[asyncio.Future[Ending]]] = {}
+        self._holders: Counter[int] = Counter()
         self._departures: list[Departure] = []
         self._writing: Counter[int] = Counter()
         self._delivered: dict[int, Deliveries] = {}
@@ -59,11 +62,16 @@ class Waiters:
         return self._count
 
     def counts(self, seqs: Iterable[int]) -> dict[int, int]:
-        """How many callers of this process wait for each of `seqs`."""
-        return {seq: len(self._futures[seq]) for seq in seqs if seq in self._futures}
+        """How many callers of this process hold each of `seqs`."""
+        return {seq: self._holders[seq] for seq in seqs if seq in self._holders}
 
     def attach(self, seq: int) -> asyncio.Future[Ending]:
-        """Register a caller for request `seq`; whoever attaches must `leave`."""
+        """Register a caller that holds request `seq`; whoever attaches must `leave`."""
+        self._holders[seq] += 1
+        return self.watch(seq)
+
+    def watch(self, seq: int) -> asyncio.Future[Ending]:
+        """Register somebody who waits for request `seq` and does not hold it; whoever watches must `unwatch`."""
         future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         if self._stopping:
             _send_away(future)
@@ -80,6 +88,12 @@ class Waiters:
 
     def leave(self, seq: int, future: asyncio.Future[Ending], departure: Departure) -> None:
         """The caller behind `future` is gone; `departure` is its mark, `last` filled in here."""
+        self.unwatch(seq, future)
+        _count_down(self._holders, seq)
+        self.mark(replace(departure, last=seq not in self._holders))
+
+    def unwatch(self, seq: int, future: asyncio.Future[Ending]) -> None:
+        """Whoever waited by `future` is gone."""
         future.cancel()
         others = self._futures.get(seq, [])
         if future in others:
@@ -87,7 +101,6 @@ class Waiters:
             self._count -= 1
         if not others:
             self._futures.pop(seq, None)
-        self.mark(replace(departure, last=not others))
 
     def mark(self, departure: Departure) -> None:
         """Keep a mark until it is committed, and let choices see it at once."""
@@ -140,25 +153,26 @@ class Waiters:
     def _overlaid(self, slot: Slot) -> Slot:
         writing = self._writing.get(slot.seq, 0)
         delivered = self._delivered.get(slot.seq)
-        waiters = len(self._futures.get(slot.seq, ()))
+        waiters = self._holders.get(slot.seq, 0)
         released = slot.held and not waiters and slot.seq in self._released
-        if waiters or released:
-            slot = replace(slot, waiters=waiters, held=slot.held and not released)
+        if not (writing or waiters or released) and delivered is None:
+            return slot
+        first, last = slot.first_delivered_at, slot.last_delivered_at
         if delivered is not None:
-            slot = replace(
-                slot,
-                deliveries=slot.deliveries + delivered.count,
-                first_delivered_at=_known(min, slot.first_delivered_at, delivered.first_at),
-                last_delivered_at=_known(max, slot.last_delivered_at, delivered.last_at),
-            )
-        if writing:
-            slot = replace(slot, deliveries=slot.deliveries + writing, last_delivered_at=self._clock.now())
-        return slot
+            first, last = _known(min, first, delivered.first_at), _known(max, last, delivered.last_at)
+        return replace(
+            slot,
+            waiters=waiters,
+            held=slot.held and not released,
+            deliveries=slot.deliveries + writing + (0 if delivered is None else delivered.count),
+            first_delivered_at=first,
+            last_delivered_at=self._clock.now() if writing else last,
+        )
 
     @property
     def unfolded(self) -> int:
-        """How many requests have marks that are not in the ledger yet: a read of slots must reach that much further."""
-        return len(self._writing.keys() | self._delivered.keys())
+        """At most so many requests have marks that are not in the ledger yet: a read of slots reaches that much further."""
+        return len(self._writing) + len(self._delivered)
 
     def take_departures(self) -> list[Departure]:
         """The marks so far, for a write that carries them; give them back through `folded` or `put_back`."""
@@ -167,7 +181,7 @@ class Waiters:
 
     def _as_of_now(self, departure: Departure) -> Departure:
         """Nobody was the last to leave if somebody has joined since: the request is held on."""
-        if not departure.last or departure.seq not in self._futures:
+        if not departure.last or departure.seq not in self._holders:
             return departure
         _count_down(self._released, departure.seq)
         return replace(departure, last=False)

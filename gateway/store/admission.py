@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.errors import LedgerError
 from gateway.records import RequestState
@@ -74,7 +75,9 @@ class Admitter:
             return Admission(seq=holder.seq, custom_id=name, fresh=False, ending=_ending(session, holder.seq))
         if arrival.ask.only_if_cached:
             return Admission(seq=holder.seq, custom_id=name, fresh=False, absent=True)
-        if not arrival.ask.detached:
+        if arrival.ask.detached:
+            session.run("promise_request", {"seq": holder.seq})
+        else:
             session.run("hold_request", {"seq": holder.seq, "boot": self._boot})
         return Admission(seq=holder.seq, custom_id=name, fresh=False)
 

@@ -6,13 +6,14 @@ Times are seconds since 1970, UTC. `seq` is the ledger's own number of a request
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from gateway.records import BatchState, RemoteState, RequestState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """How a call wants to be recognised: what decides between a stored sample, a pending one and a new one."""
 
     #: `x-stainless-retry-count` is 1 or more.
@@ -46,8 +47,7 @@ class Sample:
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """One call, parsed, encoded and ready to be recorded."""
 
     client: str
@@ -66,9 +66,9 @@ class Arrival:
     tokens: int
     ask: Ask
     #: Callers of this process that wait for each seq, for the rule of retries.
-    waiters: Mapping[int, int] = field(default_factory=dict)
+    waiters: Mapping[int, int] = msgspec.field(default_factory=dict)
     #: Deliveries of each seq that this process has begun and not yet handed over as departures.
-    booked: Mapping[int, int] = field(default_factory=dict)
+    booked: Mapping[int, int] = msgspec.field(default_factory=dict)
     #: Answers the cache has of this fingerprint, if the ledger has none.
     samples: tuple[Sample, ...] = ()
     #: The caller's `metadata`, JSON; kept and shown, None when absent.
@@ -76,8 +76,7 @@ class Arrival:
     job: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """The final outcome of a request, as it goes to the caller."""
 
     state: RequestState
@@ -95,8 +94,7 @@ class Ending:
     saved_usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an arrival; durable when it is returned."""
 
     seq: int
@@ -114,8 +112,7 @@ class Admission:
     absent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """One sample of a fingerprint, as `choose` sees it."""
 
     seq: int
@@ -146,8 +143,7 @@ class Slot:
     given_delivered: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Departure:
+class Departure(msgspec.Struct, frozen=True, kw_only=True):
     """A caller that no longer waits for a request."""
 
     seq: int
@@ -262,7 +258,7 @@ class BatchRow:
     file_id: str | None = None
     remote_id: str | None = None
     remote_state: RemoteState | None = None
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = msgspec.field(default_factory=dict)
     #: Create calls that were about to be made.
     submissions: int = 0
     first_sent_at: float | None = None
@@ -294,8 +290,7 @@ class Line:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A request in a batch that is not settled yet."""
 
     n: int
@@ -314,8 +309,7 @@ class Usage:
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """What one line came to: an ending, or back to the lane."""
 
     n: int
@@ -335,8 +329,7 @@ class Settlement:
     billed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """A request that a settlement ended; durable when it is returned."""
 
     seq: int

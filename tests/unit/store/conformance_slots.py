@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from gateway.records import RequestState
 from gateway.store.choose import SLOT_LIMIT
 from gateway.store.rows import Admission, Arrival, Ask, Sample
@@ -83,12 +85,10 @@ class SlotsConformance:
         first = await desk.admit(*[arrival()] * 2)
         await desk.answer()
         await deliver(desk, first)
-        booked = Arrival(**{**_fields(arrival()), "booked": {first[0].seq: 1}})
+        booked = replace(arrival(), booked={first[0].seq: 1})
         [served] = await desk.admit(booked)
         waiting = await desk.admit(*[arrival("other")] * 2)
-        busy = Arrival(
-            **{**_fields(arrival("other", ask=Ask(retry=True))), "waiters": {waiting[0].seq: 2, waiting[1].seq: 1}}
-        )
+        busy = replace(arrival("other", ask=Ask(retry=True)), waiters={waiting[0].seq: 2, waiting[1].seq: 1})
         [joined] = await desk.admit(busy)
 
         assert served.seq == first[1].seq
@@ -222,7 +222,3 @@ class SlotsConformance:
 
         assert (slot.deliveries, slot.first_delivered_at, slot.last_delivered_at) == (2, 200.0, 300.0)
         assert (slot.held, slot.left_at, slot.custom_id) == (False, 100.0, admission.custom_id)
-
-
-def _fields(of: Arrival) -> dict[str, object]:
-    return {name: getattr(of, name) for name in Arrival.__dataclass_fields__}

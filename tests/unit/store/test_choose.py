@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.records import RequestState
 from gateway.store.choose import Absent, Choice, Join, New, Serve, Take, choose, name_matches
