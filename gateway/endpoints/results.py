@@ -88,7 +88,7 @@ class Results:
         """The ending, waiting for it for at most `seconds`."""
         if found.state.ended or not seconds:
             return await self._ledger.requests.ending(found.seq)
-        future = self._waiters.attach(found.seq)
+        future = self._waiters.watch(found.seq)
         try:
             ending = await self._waiters.look(found.seq, future)
             if ending is None:
@@ -99,8 +99,7 @@ class Results:
                 "stopping", "The gateway is shutting down; the request is kept. Ask again in a moment."
             ) from None
         finally:
-            departure = Departure(seq=found.seq, at=self._clock.now(), delivered=False, last=False)
-            self._waiters.leave(found.seq, future, departure)
+            self._waiters.unwatch(found.seq, future)
         return ending
 
 

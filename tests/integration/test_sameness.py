@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import Server
+from gateway.endings import cancelled
 from tests.integration.callers import HELD_BACK, RETRY, begin, finish, hang_up, sample, waiting
 from tests.integration.house import House, open_house
 
@@ -197,6 +199,39 @@ async def test_a_request_nobody_waits_for_is_answered_all_the_same(held_back: Ho
 
     assert sample(again) == "hit; sample=1; of=1"
     assert await held_back.lines() == 1
+
+
+async def test_who_asks_for_a_result_by_name_holds_nothing(held_back: House) -> None:
+    """A call finds the request that its like has left, also while somebody waits for that at /v1/results."""
+    asked = begin(held_back, "watched")
+    await waiting(held_back, 1)
+    (row,) = (await held_back.http.get("/v1/results")).json()["data"]
+    watching = asyncio.create_task(held_back.http.get(f"/v1/results/{row['custom_id']}", headers={"Prefer": "wait=60"}))
+    await waiting(held_back, 2)
+    await hang_up(held_back, asked)
+
+    again = begin(held_back, "watched")
+    await waiting(held_back, 2)
+    (answered,) = await finish(held_back, again)
+
+    assert (await watching).json() == answered.body
+    assert await held_back.lines() == 1
+
+
+async def test_what_was_promised_by_a_202_is_not_cancelled_with_its_caller(tmp_path: Path) -> None:
+    """With on_disconnect = "cancel", a named request that somebody was told to come back for outlives its waiting caller."""
+    server = Server(port=0, on_disconnect="cancel")
+    headers = {"x-batchway-custom-id": "promised"}
+    async with open_house(tmp_path, batching=HELD_BACK, server=server) as house:
+        asked = begin(house, "promised", headers=headers)
+        await waiting(house, 1)
+        told = await house.ask("promised", headers=headers | {"Prefer": "respond-async"})
+        await hang_up(house, asked)
+        await house.gateway.waiters.fold()
+        house.clock.jump(130)
+
+        assert told.status == 202
+        assert await house.gateway.ledger.requests.cancel_abandoned(house.clock.now(), cancelled(), 10) == []
 
 
 async def test_a_retry_joins_its_half_dead_first_try(held_back: House) -> None:

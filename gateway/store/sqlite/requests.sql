@@ -49,6 +49,10 @@ UPDATE requests SET named = 0 WHERE seq = :seq;
 -- A waiter of this boot is attached; pending only.
 UPDATE requests SET held_by = :boot WHERE seq = :seq AND ended_at IS NULL;
 
+-- name: promise_request
+-- A caller was told to come back for it: it is kept, whoever leaves.
+UPDATE requests SET detached = 1 WHERE seq = :seq;
+
 -- name: detached_request
 -- The same detached request, if it was accepted a moment ago. One with a name is found by that only.
 SELECT seq, token FROM requests
