@@ -79,8 +79,13 @@ def settled_member(member: Row, state: RequestState) -> Settled:
     return Settled(seq=seq, n=n, state=state, fingerprint=fingerprint, ordinal=ordinal, no_store=bool(no_store))
 
 
-def end_members(session: Session, outcomes: Sequence[tuple[Row, Ending, str | None]], now: float) -> list[Settled]:
-    """End members (rows of the queries `members_*`) with these outcomes and words of trouble."""
+def end_members(
+    session: Session, outcomes: Sequence[tuple[Row, Ending, str | None]], now: float, *, answered: bool
+) -> list[Settled]:
+    """End members (rows of the queries `members_*`) with these outcomes and words of trouble.
+
+    `answered`: their lines came back from the provider, which counts as an attempt.
+    """
     # An outcome that was stored with a wish to cancel has not come true.
     session.run_many("forget_result", ({"seq": member[1]} for member, _, _ in outcomes if member[2]))
     results = put_results(session, (ending for _, ending, _ in outcomes))
@@ -94,6 +99,7 @@ def end_members(session: Session, outcomes: Sequence[tuple[Row, Ending, str | No
                 "permanent": int(ending.permanent),
                 "trouble": trouble,
                 "result": result,
+                "answered": int(answered),
             }
             for (member, ending, trouble), result in zip(outcomes, results, strict=True)
         ),
@@ -110,7 +116,7 @@ def end_wished(session: Session, members: Sequence[Row], now: float) -> list[Set
 def _end_refused(session: Session, batch_id: int, refused: Mapping[int, Ending], now: float) -> list[Settled]:
     members = session.rows("members_at", {"batch": batch_id, "places": json_array(refused)})
     outcomes = [(member, refused[member[0]], refused[member[0]].code) for member in members]
-    return end_members(session, outcomes, now)
+    return end_members(session, outcomes, now, answered=False)
 
 
 def _end_cancelled(session: Session, batch_id: int, now: float) -> list[Settled]:

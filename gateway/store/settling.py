@@ -47,7 +47,7 @@ def _move_members(
         else:
             returned.append({"seq": member[1], "not_before": settlement.not_before, "trouble": settlement.trouble})
     session.run_many("return_member", returned)
-    return end_members(session, ended, now) + end_wished(session, wished, now)
+    return end_members(session, ended, now, answered=True) + end_wished(session, wished, now)
 
 
 def learn(session: Session, batch: BatchRow) -> None:

@@ -33,3 +33,5 @@ async def test_everyone_gets_its_own_answer(house: House) -> None:
     assert all(text in answer for text, answer in zip(texts, answers, strict=True))
     assert again == answers
     assert await house.lines() == 200
+    requests = await house.gateway.ledger.requests.listed(None, limit=200)
+    assert {request.attempts for request in requests} == {1}

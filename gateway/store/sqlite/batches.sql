@@ -147,7 +147,8 @@ VALUES (:batch, :n, :seq, :state, :status, :trouble, :input_tokens, :cached_toke
 ON CONFLICT (batch, n) DO NOTHING;
 
 -- name: end_member
-UPDATE requests SET state = :state, ended_at = :now, permanent = :permanent, trouble = :trouble, result = :result
+UPDATE requests SET state = :state, ended_at = :now, permanent = :permanent, trouble = :trouble, result = :result,
+    attempts = attempts + :answered
 WHERE seq = :seq AND state = 'batched';
 
 -- name: end_wished
