@@ -6,7 +6,7 @@ Times are seconds since 1970, UTC. `seq` is the ledger's own number of a request
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -258,7 +258,7 @@ class BatchRow:
     file_id: str | None = None
     remote_id: str | None = None
     remote_state: RemoteState | None = None
-    where: Mapping[str, str] = msgspec.field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
     #: Create calls that were about to be made.
     submissions: int = 0
     first_sent_at: float | None = None
