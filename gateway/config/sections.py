@@ -131,7 +131,7 @@ class Retries:
     ambiguous: str = setting(
         "wait",
         "after a create of unknown outcome, with nothing in the provider's list: wait out the quarantine and send again, "
-        "resubmit at once, or fail the requests",
+        "resubmit at once, or wait it out and fail the requests",
         choices=("wait", "resubmit", "fail"),
     )
     backoff_seconds: float = setting(

@@ -110,9 +110,9 @@ class Reconciler:
         if await self._all_gone(batch):
             reason = "every open batch of the account is missing: check key, project and base_url"
             await self._upstream.park(batch, reason, PARK_SECONDS)
-        elif self._retries.ambiguous == "fail":
+        elif seen_before and left <= 0 and self._retries.ambiguous == "fail":
             await self._fail(batch, side)
-        elif self._retries.ambiguous == "resubmit" or (seen_before and left <= 0):
+        elif (seen_before and left <= 0) or self._retries.ambiguous == "resubmit":
             await self._send_again(batch, side)
         else:
             pause = min(max(left, 0.0), LOOK_AGAIN_SECONDS)

@@ -163,11 +163,16 @@ async def test_by_the_operators_wish_it_is_sent_again_at_once(tmp_path: Path) ->
 
 @pytest.mark.parametrize("created", [False, True])
 async def test_by_the_operators_wish_it_fails_unless_it_is_there(created: bool, tmp_path: Path) -> None:
-    """`ambiguous = "fail"`: nobody pays twice; callers are told, and what is found is taken all the same."""
+    """`ambiguous = "fail"`: nobody pays twice; callers are told once a late list is out of question, what shows is taken."""
     async with open_rig(tmp_path, retries=Retries(ambiguous="fail")) as rig:
         await doubted(rig, created=created)
         future = rig.waiters.attach(1)
-        after = await state_after(rig, reconciler_of(rig))
+        listed_late = dict(rig.remote.batches)
+        rig.remote.batches.clear()
+        reconciler = reconciler_of(rig)
+        assert await state_after(rig, reconciler) is BatchState.RECONCILING
+        rig.remote.batches.update(listed_late)
+        after = await state_after(rig, reconciler, 901)
         if created:
             assert after is BatchState.SUBMITTED
         else:
