@@ -34,6 +34,8 @@ UPLOAD_SECONDS = 3600.0
 CREATE_SECONDS = 120.0
 FIND_SECONDS = 300.0
 LINES_AT_ONCE = 500
+#: After so many failures in a row the file is uploaded anew: the provider may have lost it, and an orphan costs nothing.
+REUPLOAD_TROUBLES = 5
 
 
 class Submitter:
@@ -123,7 +125,7 @@ class Submitter:
         """Spool on disk and, where the API has files, uploaded with its id durable."""
         if not self._upstream.spool.lines(batch.marker).exists():
             await asyncio.to_thread(self._write_spool, batch, side)
-        if batch.file_id is not None:
+        if batch.file_id is not None and (not batch.troubles or batch.troubles % REUPLOAD_TROUBLES):
             return batch
         file_id = await self._upstream.call(
             side, "upload", side.plugin.upload(self._upstream.view(batch)), UPLOAD_SECONDS

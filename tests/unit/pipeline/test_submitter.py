@@ -230,3 +230,16 @@ async def test_ticks_take_every_sealed_batch(tmp_path: Path) -> None:
         assert len(rig.remote.batches) == 9
         assert rig.remote.duplicates() == {}
         assert rig.faults == []
+
+
+async def test_a_file_the_provider_has_lost_is_uploaded_again(tmp_path: Path) -> None:
+    """After several failures in a row the input file is sent anew, in case it is gone there: the batch does not hang on it."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        for _ in range(6):
+            rig.remote.before["submit"].append(Retryable("cannot find the input file"))
+            await submit(rig, batch)
+            rig.clock.jump(600)
+            batch = await claimed(rig)
+
+        assert rig.remote.calls["upload"] == 2
