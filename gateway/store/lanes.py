@@ -64,8 +64,8 @@ class Lanes:
     ) -> float:
         """After a token-limit refusal: smaller batches, and a wait that doubles with each refusal. Returns its seconds.
 
-        The wait is no shorter than `at_least`, the provider's own wish. `target_tokens` are as estimated, as those of a batch; the target is kept corrected, as windows are. The wait ends
-        early when a batch of the lane does.
+        The wait is no shorter than `at_least`, the provider's own wish, and ends early when a batch of the lane does.
+        `target_tokens` are as estimated, as those of a batch; the target is kept corrected, as windows are.
         """
 
         def op(session: Session) -> float:

@@ -239,7 +239,7 @@ async def test_a_file_the_provider_has_lost_is_uploaded_again(tmp_path: Path) ->
         for _ in range(6):
             rig.remote.before["submit"].append(Retryable("cannot find the input file"))
             await submit(rig, batch)
-            rig.clock.jump(600)
+            await rig.clock.advance(600)
             batch = await claimed(rig)
 
         assert rig.remote.calls["upload"] == 2
