@@ -24,7 +24,8 @@ from gateway.errors import (
 )
 from gateway.prices import Price, cost, read_usage
 from gateway.records import ErrorBody, RequestState, Result
-from gateway.store.rows import BatchRow, Ending, Member, Settlement, Usage
+from gateway.store.rows import Ending
+from gateway.store.shipping import BatchRow, Member, Settlement, Usage
 
 #: A returned line waits at most this long before it may be batched again.
 LONGEST_BACKOFF_SECONDS = 3600.0

@@ -1,7 +1,7 @@
 """The nouns everybody shares: frozen records and the states of requests and batches.
 
 Floor 0: imports nothing of the gateway but `errors`. Plugin authors meet `Call`, `Batch`, `RemoteBatch`, `Result`,
-`ErrorBody` and `Limits`; the rows the ledger keeps are in `gateway.store.rows`.
+`ErrorBody` and `Limits`; the rows the ledger keeps are in `gateway.store.rows` and `shipping`.
 """
 
 from __future__ import annotations

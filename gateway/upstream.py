@@ -24,7 +24,7 @@ from gateway.records import Batch, RemoteBatch, RemoteState, new_marker
 from gateway.routing import ConfiguredProvider, Router
 from gateway.spool import Spool
 from gateway.store.ledger import Ledger
-from gateway.store.rows import BatchRow, Settled
+from gateway.store.shipping import BatchRow, Settled
 
 #: A batch whose provider is gone, or whose plugin misbehaves, is looked at again after this long.
 PARK_SECONDS = 300.0

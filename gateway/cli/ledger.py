@@ -16,7 +16,8 @@ from gateway.records import BatchState, RequestState
 
 if TYPE_CHECKING:
     from gateway.store.ledger import Ledger
-    from gateway.store.rows import BatchRow, Ending, Request
+    from gateway.store.rows import Ending, Request
+    from gateway.store.shipping import BatchRow
 
 _OVER = (BatchState.COLLECTED, BatchState.DISSOLVED)
 

@@ -20,7 +20,7 @@ from gateway.metrics import Metrics
 from gateway.records import Limits, new_marker
 from gateway.routing import ConfiguredProvider, Router
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Cut, Load, Window
+from gateway.store.shipping import Cut, Load, Window
 from gateway.tasks import wait_for_event
 
 #: While arrivals pour in, windows are looked at no more often than this.

@@ -21,7 +21,8 @@ from gateway.records import BatchState, RequestState, Result, line_number
 from gateway.spool import count_rows, in_slices, read_rows, write_whole
 from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache, Entry
-from gateway.store.rows import BatchRow, Ending, Member, Sample, Settled, Settlement
+from gateway.store.rows import Ending, Sample
+from gateway.store.shipping import BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
 from gateway.upstream import HITCHES, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
 

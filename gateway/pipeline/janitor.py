@@ -14,7 +14,7 @@ from gateway.endings import cancelled, failure
 from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RequestState
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from gateway.upstream import Upstream, remote_of, trouble
 
 TICK_SECONDS = 15.0

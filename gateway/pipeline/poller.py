@@ -14,7 +14,7 @@ from gateway.config import Polling, Retries
 from gateway.errors import Missing, PluginFault, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
 from gateway.upstream import CANCEL_SECONDS, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
 

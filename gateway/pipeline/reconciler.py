@@ -14,7 +14,7 @@ from gateway.endings import failure
 from gateway.errors import PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from gateway.tasks import wait_for_event
 from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
 

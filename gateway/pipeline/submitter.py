@@ -22,7 +22,7 @@ from gateway.errors import (
 )
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, line_id
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
 from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
 

@@ -9,7 +9,8 @@ import orjson
 
 from gateway.records import BatchState, RemoteState
 from gateway.store.database import Params, Row, Session
-from gateway.store.rows import BatchRow, LaneKey, Line, Member
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import BatchRow, Line, Member
 
 _PAGE = 1_000
 _SETTLED = -1

@@ -18,9 +18,10 @@ from gateway.store.boots import Boots
 from gateway.store.database import Database, Params, Session, Value, json_array
 from gateway.store.endings import wish_cancel
 from gateway.store.lanes import TOKEN_LIMIT
-from gateway.store.rows import BatchRow, Cut, Ending, Line, Settled, Settlement
+from gateway.store.rows import Ending
 from gateway.store.sealing import dissolve, seal
 from gateway.store.settling import learn, refuse_unsettled, settle
+from gateway.store.shipping import BatchRow, Cut, Line, Settled, Settlement
 
 #: A settlement takes at most so many lines: whoever waits for a commit waits for one of them at most.
 SETTLE_AT_MOST = 500

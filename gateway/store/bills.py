@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.store.database import Database
-from gateway.store.rows import Bill
+from gateway.store.shipping import Bill
 
 
 class Bills:

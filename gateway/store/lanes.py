@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.clock import Clock
 from gateway.store.database import Database, Params, Session
-from gateway.store.rows import LaneKey, Load, Window
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import Load, Window
 
 #: The word for a lane that waits because the provider had no room for its tokens; it ends with the next ended batch.
 TOKEN_LIMIT = "token_limit"  # noqa: S105 - a word, not a secret

@@ -10,7 +10,8 @@ from gateway.records import RequestState
 from gateway.store.batch_rows import read_batch
 from gateway.store.database import Row, Session, json_array
 from gateway.store.endings import put_results
-from gateway.store.rows import BatchRow, Cut, Ending, Settled
+from gateway.store.rows import Ending
+from gateway.store.shipping import BatchRow, Cut, Settled
 from gateway.store.totals import LaneTotals
 
 _NO_LIMIT = sys.maxsize

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from gateway.errors import LedgerError, StaleEpoch
 from gateway.store.database import Row, Session, json_array
 from gateway.store.lanes import TARGET_GROWTH, TOKEN_LIMIT
-from gateway.store.rows import BatchRow, Ending, Settled, Settlement
+from gateway.store.rows import Ending
 from gateway.store.sealing import end_members, end_wished
+from gateway.store.shipping import BatchRow, Settled, Settlement
 
 #: So many lines of a batch are compared with their estimates.
 LEARNED_LINES = 2_000

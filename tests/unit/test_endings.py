@@ -15,7 +15,8 @@ from gateway.endings import Pricing, cancelled, dissolution, failure, settle
 from gateway.errors import ENDINGS, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 from gateway.prices import Price
 from gateway.records import BatchState, ErrorBody, RequestState, Result
-from gateway.store.rows import BatchRow, LaneKey, Member, Settlement
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import BatchRow, Member, Settlement
 
 NOW = 1_800_000_000.0
 UNKNOWN = Pricing(batch=None, full=None)

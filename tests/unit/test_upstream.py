@@ -18,7 +18,7 @@ from gateway.errors import (
     Unauthorised,
 )
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from gateway.upstream import backoff, remote_of, trouble
 from tests.unit.pipeline.rig import Rig, open_rig, sealed
 

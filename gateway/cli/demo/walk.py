@@ -20,7 +20,7 @@ from gateway.cli.reading import open_ledger
 from gateway.clock import Clock, SystemClock
 from gateway.config import Storage
 from gateway.records import BatchState
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 
 #: A model whose batch and list prices are both known.
 MODEL = "gpt-4.1-mini"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.config import Waiting
-from gateway.endpoints.chat import patience
+from gateway.endpoints.patience import patience
 
 
 def told(headers: dict[str, str], *, retry: bool = False, waiting: Waiting | None = None) -> tuple[float, float]:

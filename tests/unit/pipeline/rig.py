@@ -23,7 +23,8 @@ from gateway.records import BatchState, RequestState, new_marker
 from gateway.routing import Router, build_router
 from gateway.spool import Spool
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Admission, Arrival, Ask, BatchRow, Cut, LaneKey
+from gateway.store.rows import Admission, Arrival, Ask, LaneKey
+from gateway.store.shipping import BatchRow, Cut
 from gateway.store.sqlite import SqliteDatabase
 from gateway.tasks import Tasks
 from gateway.testing import FakeClock, FakeProvider, FakeRemote

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from gateway.config import Batching
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
-from gateway.store.rows import BatchRow, Cut, LaneKey, Settlement
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import BatchRow, Cut, Settlement
 from tests.unit.pipeline.rig import CHAT, Rig, arrival, open_rig
 
 

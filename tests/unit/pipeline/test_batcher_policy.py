@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gateway.config import Batching
 from gateway.pipeline.batcher import Due, NotYet, age_to_seal, largest_cut, when_to_seal, within_headroom
 from gateway.records import Limits
-from gateway.store.rows import Cut, LaneKey, Load, Window
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import Cut, Load, Window
 
 NOW = 1_800_000_000.0
 BATCHING = Batching()  # 30 s window, 2 s idle, 900 s at most

@@ -16,7 +16,8 @@ from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
 from gateway.pipeline.collector import Collector
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.cache import Cache
-from gateway.store.rows import BatchRow, Ending, Settlement
+from gateway.store.rows import Ending
+from gateway.store.shipping import BatchRow, Settlement
 from tests.unit.pipeline.rig import Rig, arrival, claimed, open_rig, sealed
 
 HOUR = 3600.0

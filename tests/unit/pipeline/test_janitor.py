@@ -11,7 +11,8 @@ from gateway.endings import cancelled
 from gateway.errors import Missing, Retryable, StorageFull
 from gateway.pipeline.janitor import Janitor
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
-from gateway.store.rows import BatchRow, Departure
+from gateway.store.rows import Departure
+from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, open_rig, sealed
 
 HOUR = 3600.0

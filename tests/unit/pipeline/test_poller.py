@@ -14,7 +14,8 @@ from gateway.config import Polling
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised, Unsupported
 from gateway.pipeline.poller import Poller, poll_interval
 from gateway.records import BatchState, RequestState
-from gateway.store.rows import BatchRow, LaneKey
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 DAY = 86_400.0

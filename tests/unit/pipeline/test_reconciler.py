@@ -12,7 +12,7 @@ from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RequestState
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 

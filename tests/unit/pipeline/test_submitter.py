@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised, Unsupported
 from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RequestState
-from gateway.store.rows import BatchRow
+from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 

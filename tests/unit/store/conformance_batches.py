@@ -12,7 +12,8 @@ from gateway.clock import as_datetime
 from gateway.errors import StaleEpoch
 from gateway.records import BATCH_MOVES, BatchState, RemoteState
 from gateway.store.lanes import TOKEN_LIMIT
-from gateway.store.rows import BatchRow, Cut, LaneKey
+from gateway.store.rows import LaneKey
+from gateway.store.shipping import BatchRow, Cut
 from tests.unit.store.scenery import CANCELLED, LANE, Desk, remote, settled
 
 OPEN = [BatchState.SEALED, BatchState.SUBMITTING, BatchState.SUBMITTED, BatchState.RECONCILING, BatchState.ENDED]

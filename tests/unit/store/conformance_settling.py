@@ -9,7 +9,8 @@ import pytest
 from gateway.errors import LedgerError
 from gateway.records import BatchState, RequestState
 from gateway.store.batches import SETTLE_AT_MOST
-from gateway.store.rows import Ask, Settlement, Usage
+from gateway.store.rows import Ask
+from gateway.store.shipping import Settlement, Usage
 from tests.unit.store.scenery import CANCELLED, REFUSED, Desk, arrival, failure, returned, settled
 
 

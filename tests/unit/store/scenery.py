@@ -7,19 +7,8 @@ from collections.abc import Iterable
 
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.ledger import Ledger
-from gateway.store.rows import (
-    Admission,
-    Arrival,
-    Ask,
-    BatchRow,
-    Cut,
-    Departure,
-    Ending,
-    LaneKey,
-    Sample,
-    Settlement,
-    Usage,
-)
+from gateway.store.rows import Admission, Arrival, Ask, Departure, Ending, LaneKey, Sample
+from gateway.store.shipping import BatchRow, Cut, Settlement, Usage
 from gateway.testing import FakeClock
 
 LANE = LaneKey(provider="sim", endpoint="/v1/chat/completions", model="m-1")

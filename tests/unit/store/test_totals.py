@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.records import REQUEST_MOVES, BatchState, RequestState
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Ask, BatchRow, Cut, LaneKey, Settlement
+from gateway.store.rows import Ask, LaneKey
+from gateway.store.shipping import BatchRow, Cut, Settlement
 from gateway.store.sqlite import FILE_NAME, SqliteDatabase
 from gateway.testing import FakeClock
 from tests.unit.store.scenery import (
