@@ -1,0 +1,15 @@
+"""Batchway's provider for Together AI's Batch API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway import Provider, hookimpl
+
+__all__ = ["register_providers"]
+
+
+@hookimpl
+def register_providers() -> Iterable[type[Provider]]:
+    """No kind yet."""
+    return []
