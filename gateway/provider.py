@@ -9,6 +9,7 @@ is taken for a bug in it: the batch is parked, the traceback is logged under the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -71,6 +72,13 @@ class Provider(ABC):
         Renames nothing: `call.model` is the upstream name. Raises `Unsupported(field, reason)` for what this provider's batches
         cannot express; the caller gets a 400 that names the field and nothing has been paid.
         """
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """Dotted names of fields that `encode` leaves out of `call` without refusing it. Pure; only after `encode` took it.
+
+        The caller sees them in `x-batchway-dropped`.
+        """
+        return ()
 
     def frame(self, line_id: str, payload: bytes) -> bytes:
         """One line of the spool, without its newline: `payload` (from `encode`) under the name `line_id`. Pure.

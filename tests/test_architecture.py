@@ -48,11 +48,11 @@ FLOORS = {
 #: Floors whose rooms are single modules and may lean on each other, as long as no circle comes of it.
 OPEN_FLOORS = {0, 1, 3}
 #: Public rooms beside the stairs: the highest floor each may import, and the other side rooms it may.
-SIDE_ROOMS = {"sandbox": (1, frozenset[str]()), "testing": (3, frozenset({"sandbox"}))}
+SIDE_ROOMS = {"chat": (0, frozenset[str]()), "sandbox": (1, frozenset[str]()), "testing": (3, frozenset({"sandbox"}))}
 #: Who starts or checks simulators; nobody else knows that there are any.
 SANDBOX_USERS = {"sandbox", "testing", "plugins", "routing", "app", "run", "cli"}
 #: All that a plugin sees of the gateway.
-PUBLIC_ROOMS = {"records", "errors", "clock", "provider", "hookspecs", "sandbox", "testing"}
+PUBLIC_ROOMS = {"records", "errors", "clock", "provider", "hookspecs", "chat", "sandbox", "testing"}
 #: Rooms that must work the same whoever the provider is.
 PROVIDER_BLIND_ROOMS = {"pipeline", "store", "endpoints", "routing"}
 PROVIDER_NAMES = {
