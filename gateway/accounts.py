@@ -32,6 +32,8 @@ class Account:
     clock: Clock
     first_break_seconds: float
     unauthorised_seconds: float
+    #: A create is under way whose provider has no place for a marker.
+    creating: bool = False
     failures: int = 0
     creates_from: float = 0.0
     calls_from: float = 0.0

@@ -37,6 +37,10 @@ class Spool:
         """Where the fetched rows of a batch are."""
         return self.directory / f"{marker}.rows"
 
+    def proof(self, marker: str) -> Path:
+        """Where the rows of a remote batch are while it is found out whether it is this one."""
+        return self.directory / f"{marker}.proof"
+
     def write_lines(self, marker: str, lines: Iterable[bytes]) -> int:
         """Write the spool of a batch; returns its bytes. Runs in a thread; whole and on disk when it returns."""
         return write_whole(self.lines(marker), in_slices(lines))

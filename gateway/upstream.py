@@ -6,7 +6,7 @@ Floor 3. What the pipeline's modules have in common when they talk to a provider
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -68,6 +68,10 @@ class Upstream:
     sealed: asyncio.Event
     #: Remote batches that repeat one of ours, counted and stopped by this process.
     known_copies: set[str] = field(default_factory=set)
+    #: Remote batches that were shown not to be one of ours, by the number of ours.
+    disproven: set[tuple[int, str]] = field(default_factory=set)
+    #: Batches in doubt for which the provider's list has been read since.
+    looked_for: set[int] = field(default_factory=set)
 
     async def side(self, batch: BatchRow) -> Side | None:
         """The provider a batch was made for; parks the batch and returns None when it cannot be used now.
@@ -171,7 +175,7 @@ class Upstream:
             at_least=wish or 0.0,
         )
 
-    async def cancel_copies(self, batch: BatchRow, side: Side, copies: list[RemoteBatch]) -> None:
+    async def cancel_copies(self, batch: BatchRow, side: Side, copies: Sequence[RemoteBatch]) -> None:
         """Stop remote batches that repeat one of ours; each is counted, whatever it still costs."""
         for copy in copies:
             if copy.remote_id in self.known_copies:

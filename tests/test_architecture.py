@@ -38,6 +38,7 @@ FLOORS = {
     "lines": 3,
     "endings": 3,
     "upstream": 3,
+    "candidates": 3,
     "pipeline": 4,
     "endpoints": 5,
     "app": 6,

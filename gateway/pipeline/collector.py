@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from gateway.candidates import weigh
 from gateway.config import Retries
 from gateway.endings import settle
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RequestState, Result, line_number
+from gateway.records import BatchState, RemoteBatch, RequestState, Result, line_number
 from gateway.spool import count_rows, in_slices, read_rows, write_whole
 from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache, Entry
@@ -128,9 +129,14 @@ class Collector:
 
     async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
         """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted."""
-        if not batch.ambiguous or not side.plugin.marked or batch.fetched:
+        if not batch.ambiguous or batch.fetched:
             return
-        remotes = await self._upstream.call(side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS)
+        remotes: Sequence[RemoteBatch] = await self._upstream.call(
+            side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS
+        )
+        if not side.plugin.marked:
+            # What still runs may be a stranger's: only proven copies are touched.
+            remotes = (await weigh(self._upstream, batch, side, remotes)).ours
         copies = [remote for remote in remotes if remote.remote_id != batch.remote_id]
         await self._upstream.cancel_copies(batch, side, copies)
 

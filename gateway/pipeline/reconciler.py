@@ -8,7 +8,9 @@ in `sealed` (surely not there: sent again under the same marker). If the process
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from gateway.candidates import Weighed, weigh
 from gateway.config import Retries
 from gateway.endings import failure
 from gateway.errors import PluginFault, ProviderError, Retryable
@@ -74,6 +76,10 @@ class Reconciler:
         try:
             view = self._upstream.view(batch)
             remotes = await self._upstream.call(side, "find", side.plugin.find(view), FIND_SECONDS)
+            self._upstream.looked_for.add(batch.id)
+            weighed = Weighed(ours=tuple(remotes))
+            if not side.plugin.marked:
+                weighed = await weigh(self._upstream, batch, side, remotes)
         except (ProviderError, PluginFault) as error:
             wish = error.retry_after if isinstance(error, Retryable) else None
             pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
@@ -82,14 +88,23 @@ class Reconciler:
             await self._upstream.park(batch, trouble(error), pause)
             return
         side.account.works()
-        if remotes and side.plugin.marked:
-            await self._adopt(batch, side, remotes)
-        elif remotes:
-            await self._upstream.park(batch, "candidates at the provider: waiting for one to end", LOOK_AGAIN_SECONDS)
+        if weighed.ours:
+            await self._adopt(batch, side, weighed.ours)
+        elif weighed.open:
+            await self._hold(batch, len(weighed.open))
         else:
             await self._nothing(batch, side)
 
-    async def _adopt(self, batch: BatchRow, side: Side, remotes: list[RemoteBatch]) -> None:
+    async def _hold(self, batch: BatchRow, candidates: int) -> None:
+        """It may be there, and only its results can tell: whatever the operator wishes about doubt, nothing is sent again."""
+        reason = (
+            f"{candidates} remote batches may be this one: which it is will be known when they end"
+            if candidates > 1
+            else "a remote batch may be this one: it will be known when that one ends"
+        )
+        await self._upstream.park(batch, reason, LOOK_AGAIN_SECONDS)
+
+    async def _adopt(self, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> None:
         """It is there. Of several, the oldest is ours and the others are cancelled and counted."""
         self._first_empty.pop(batch.id, None)
         now = self._upstream.clock.now()
@@ -97,6 +112,7 @@ class Reconciler:
         self._upstream.metrics.reconciliations.of(side.provider.name, "adopted").inc()
         self._upstream.log(batch).info("batch_adopted", remote_id=remotes[0].remote_id, copies=len(remotes))
         self._submitted.set()
+        self._upstream.looked_for.discard(batch.id)
         await self._upstream.cancel_copies(batch, side, remotes[1:])
 
     async def _nothing(self, batch: BatchRow, side: Side) -> None:
@@ -129,6 +145,7 @@ class Reconciler:
 
     async def _send_again(self, batch: BatchRow, side: Side) -> None:
         self._first_empty.pop(batch.id, None)
+        self._upstream.looked_for.discard(batch.id)
         self._upstream.metrics.reconciliations.of(side.provider.name, "not_there").inc()
         self._upstream.log(batch).warning("batch_not_found", submissions=batch.submissions)
         await self._ledger.batches.reseal(batch, self._upstream.clock.now(), "not found at the provider", 0)
@@ -137,6 +154,7 @@ class Reconciler:
     async def _fail(self, batch: BatchRow, side: Side) -> None:
         """By the operator's wish (`ambiguous = "fail"`): nobody pays twice, and nobody gets an answer."""
         self._first_empty.pop(batch.id, None)
+        self._upstream.looked_for.discard(batch.id)
         self._upstream.metrics.reconciliations.of(side.provider.name, "failed").inc()
         ending = failure(
             "attempts_exhausted",

@@ -95,6 +95,9 @@ class Submitter:
         if not side.account.may_create():
             await self._later(batch, side.account.reason, side.account.seconds_left())
             return
+        if not side.plugin.marked and await self._unresolved(batch, side):
+            await self._wait_for_others(batch)
+            return
         try:
             found = await self._sent_before(batch, side)
             if found is not None:
@@ -107,7 +110,38 @@ class Submitter:
         except ProviderError as error:
             await self._refused(batch, error)
             return
-        await self._create(batch, side)
+        if side.plugin.marked:
+            await self._create(batch, side)
+        else:
+            await self._create_alone(batch, side)
+
+    async def _create_alone(self, batch: BatchRow, side: Side) -> None:
+        """The create call of a batch without a marker: no other on its account until its outcome is known."""
+        if side.account.creating:
+            await self._wait_for_others(batch)
+            return
+        side.account.creating = True
+        try:
+            await self._create(batch, side)
+        finally:
+            side.account.creating = False
+
+    async def _unresolved(self, batch: BatchRow, side: Side) -> bool:
+        """Whether a create of the account is open, and nothing has been listed since: what it made could be taken for ours."""
+        if side.account.creating:
+            return True
+        others = await self._ledger.batches.open_of(batch.lane.provider, batch.account)
+        return any(
+            other.state is BatchState.SUBMITTING
+            or (other.state is BatchState.RECONCILING and other.id not in self._upstream.looked_for)
+            for other in others
+            if other.id != batch.id
+        )
+
+    async def _wait_for_others(self, batch: BatchRow) -> None:
+        """Give the claim back for a moment; nothing is wrong with this batch."""
+        retry_at = self._upstream.clock.now() + TICK_SECONDS
+        await self._ledger.batches.release(batch, retry_at=retry_at, troubles=batch.troubles)
 
     async def _sent_before(self, batch: BatchRow, side: Side) -> RemoteBatch | None:
         """After an earlier create that went wrong, one more look whether the provider has the batch after all."""

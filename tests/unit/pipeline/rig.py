@@ -99,7 +99,10 @@ def arrival(text: str, tokens: int = 100, provider: str = "fake") -> Arrival:
 
 @asynccontextmanager
 async def open_rig(
-    directory: Path, limits: Mapping[str, object] = NO_LIMITS, retries: Retries | None = None
+    directory: Path,
+    limits: Mapping[str, object] = NO_LIMITS,
+    retries: Retries | None = None,
+    plugin: type[FakeProvider] = FakeProvider,
 ) -> AsyncIterator[Rig]:
     """Open a ledger and what stands around it; no worker runs."""
     clock = FakeClock()
@@ -114,7 +117,7 @@ async def open_rig(
     )
     prices = Prices(clock)
     router = build_router(
-        configuration, {"fake": FakeProvider}, clock=clock, directory=directory / "providers", prices=prices
+        configuration, {"fake": plugin}, clock=clock, directory=directory / "providers", prices=prices
     )
     # As after the first moments of a start: no call waits for an SDK to be loaded.
     router.warm()

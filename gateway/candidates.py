@@ -1,0 +1,81 @@
+"""Which of the remote batches in a listing are ours, where the provider has no place for a marker.
+
+Floor 3. Such a provider shows when a batch was made and how many lines it has; that makes candidates. Only line ids
+prove one, and they can be read only when it has ended: until then a candidate is held, and nothing is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from gateway.errors import Missing
+from gateway.provider import Provider
+from gateway.records import RemoteBatch, RemoteState, line_number
+from gateway.spool import read_rows
+from gateway.store.shipping import BatchRow
+from gateway.upstream import Side, Upstream
+
+FETCH_SECONDS = 3600.0
+#: Rows without a line id that are passed over before a result file proves nothing.
+ROWS_TO_READ = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What is known of the candidates of one batch."""
+
+    #: Proven to be the batch; oldest first, and more than one when it was created twice.
+    ours: tuple[RemoteBatch, ...] = ()
+    #: May be the batch: still running, or over and without readable results.
+    open: tuple[RemoteBatch, ...] = ()
+
+
+async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> Weighed:
+    """Sort the candidates that `find` gave for `batch`, oldest first. Those known to be another batch's are left out.
+
+    Fetches the results of each candidate that has ended and was not looked at before. Raises what `fetch` raises, but for
+    `Missing`: a candidate whose results are gone stays open.
+    """
+    others = await upstream.ledger.batches.known_remote_ids(batch.lane.provider) - {batch.remote_id}
+    ours: list[RemoteBatch] = []
+    unsure: list[RemoteBatch] = []
+    for remote in remotes:
+        if remote.remote_id in others or (batch.id, remote.remote_id) in upstream.disproven:
+            continue
+        proof = await _proof(upstream, batch, side, remote)
+        if proof:
+            ours.append(remote)
+        elif proof is None:
+            unsure.append(remote)
+        else:
+            upstream.disproven.add((batch.id, remote.remote_id))
+            upstream.log(batch).info("candidate_disproven", remote_id=remote.remote_id)
+    return Weighed(ours=tuple(ours), open=tuple(unsure))
+
+
+async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: RemoteBatch) -> bool | None:
+    """Whether this remote batch holds our lines; None: it cannot be told yet, or ever."""
+    if remote.remote_id == batch.remote_id:
+        return True
+    if remote.state is RemoteState.RUNNING:
+        return None
+    rows = upstream.spool.proof(batch.marker)
+    rows.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        await upstream.call(side, "fetch", side.plugin.fetch(remote, rows), FETCH_SECONDS)
+        named = await asyncio.to_thread(_first_line_id, side.plugin, rows)
+    except Missing:
+        return None
+    finally:
+        rows.unlink(missing_ok=True)
+    return None if named is None else line_number(batch.marker, named) is not None
+
+
+def _first_line_id(plugin: Provider, rows: Path) -> str | None:
+    """The first line id that the rows name; runs in a thread."""
+    results = (plugin.decode(row) for row in islice(read_rows(rows), ROWS_TO_READ))
+    return next((result.line_id for result in results if result.line_id is not None), None)
