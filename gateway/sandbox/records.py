@@ -22,6 +22,8 @@ class StoredFile:
     pending_until: float = 0.0
     #: Until then a create call cannot find it.
     hidden_until: float = 0.0
+    #: The simulator's own notes, for uploads of several steps and the like.
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,10 @@ class Simulator(ABC):
     def row(self, line: Line, outcome: Outcome, batch: StoredBatch) -> bytes:
         """One row of a result file, without its newline."""
 
+    def new_batch_id(self) -> str:
+        """The id of the next batch, in this provider's form; no file has it."""
+        return new_id("batch_")
+
     def distort(self, row: bytes, fault: FaultKind) -> bytes:
         """The row under `ROW_UNKNOWN_ID`, `ROW_STATUS_0` or `ROW_NO_CHOICES`; as it is where there is no such thing."""
         return row
@@ -214,7 +218,7 @@ class Simulator(ABC):
     def _make(self, asked: NewBatch, plan: Plan, number: int, now: float) -> StoredBatch:
         return self.store.put_batch(
             StoredBatch(
-                id=new_id("batch_"),
+                id=self.new_batch_id(),
                 number=number,
                 created=now,
                 endpoint=asked.endpoint,

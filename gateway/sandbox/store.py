@@ -71,7 +71,7 @@ class Store:
         batches = []
         for path in (self.directory / "records").glob("*.json"):
             text = path.read_bytes()
-            if path.name.startswith("batch"):
+            if "plan" in msgspec.json.decode(text, type=dict[str, object]):
                 batches.append(msgspec.json.decode(text, type=StoredBatch))
             else:
                 file = msgspec.json.decode(text, type=StoredFile)
@@ -83,7 +83,7 @@ class Store:
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id, `batch_...` or `file-...`: records of batches are told from files by it."""
+    """A fresh id that begins with `prefix`."""
     return prefix + secrets.token_hex(12)
 
 
