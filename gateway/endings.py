@@ -63,38 +63,62 @@ class Pricing:
 
     batch: Price | None
     full: Price | None
+    #: False: asked one by one; nothing is saved, whatever it costs.
+    discounted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """The way an answer came: by which provider, and in which batch; None: asked by itself."""
+
+    provider: str
+    batch: int | None = None
 
 
 def settle(
     result: Result | None, member: Member, batch: BatchRow, pricing: Pricing, retries: Retries, *, now: float
 ) -> Settlement:
     """What line `member.n` came to; `result` None: the provider has no row for it."""
+    return settle_by(Way(provider=batch.lane.provider, batch=batch.id), result, member, pricing, retries, now=now)
+
+
+def settle_by(
+    way: Way, result: Result | None, member: Member, pricing: Pricing, retries: Retries, *, now: float
+) -> Settlement:
+    """What a request came to, whichever way it went; `result` None: there was no answer that could be read."""
     if result is not None and result.status == 200 and result.body is not None:
-        return _success(result.body, member, batch, pricing)
+        return _success(result.body, member, way, pricing)
     status = 0 if result is None else result.status
     trouble = _trouble(result)
     if result is None or result.retriable:
         if member.cancel_at is not None:
-            return _ended(member, status, cancelled(batch.lane.provider, batch.id), trouble)
+            return _ended(member, status, cancelled(way.provider, way.batch), trouble)
         if member.attempts + 1 < retries.max_attempts:
             pause = min(LONGEST_BACKOFF_SECONDS, retries.backoff_seconds * 2.0 ** min(member.attempts, 20))
             return Settlement(n=member.n, status=status, ending=None, trouble=trouble, not_before=now + pause)
-        return _ended(member, status, _exhausted(trouble, result, batch, retries), trouble)
-    return _ended(member, status, _refused(result, batch), trouble)
+        return _ended(member, status, _exhausted(trouble, result, way, retries), trouble)
+    return _ended(member, status, _refused(result, way), trouble)
 
 
-def _success(body: Mapping[str, object], member: Member, batch: BatchRow, pricing: Pricing) -> Settlement:
+def refused(way: Way, n: int, reason: str, *, param: str | None = None) -> Settlement:
+    """A request the provider, or its plugin, refused for good when it was sent; `param` is the field in the way."""
+    return Settlement(n=n, status=0, ending=_rejected(reason, way, param), trouble="refused")
+
+
+def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pricing) -> Settlement:
     usage = read_usage(body.get("usage"))
     paid = cost(pricing.batch, usage)
     full = cost(pricing.full, usage)
     saved = full - paid if full is not None and paid is not None else None
+    if not pricing.discounted:
+        saved = 0.0
     ending = Ending(
         state=RequestState.SUCCEEDED,
         status=200,
         code=None,
         body=orjson.dumps(body),
-        provider=batch.lane.provider,
-        batch=batch.id,
+        provider=way.provider,
+        batch=way.batch,
         cost_usd=paid,
         saved_usd=saved,
     )
@@ -124,7 +148,7 @@ def _trouble(result: Result | None) -> str:
     return "missing" if result.retriable else "refused"
 
 
-def _exhausted(trouble: str, result: Result | None, batch: BatchRow, retries: Retries) -> Ending:
+def _exhausted(trouble: str, result: Result | None, way: Way, retries: Retries) -> Ending:
     """The ending of a request whose attempts are used up, by what the last one ended in."""
     said = f" The provider said: {result.error.message}" if result is not None and result.error is not None else ""
     code = {"rate_limited": "rate_limit_exceeded", "expired": "expired", "timeout": "expired"}.get(
@@ -134,15 +158,14 @@ def _exhausted(trouble: str, result: Result | None, batch: BatchRow, retries: Re
         code,
         f"No answer in {retries.max_attempts} attempts; the last one: {trouble.replace('_', ' ')}.{said}",
         state=RequestState.EXPIRED if code == "expired" else RequestState.FAILED,
-        provider=batch.lane.provider,
-        batch=batch.id,
+        provider=way.provider,
+        batch=way.batch,
     )
 
 
-def _refused(result: Result, batch: BatchRow) -> Ending:
+def _refused(result: Result, way: Way) -> Ending:
     """The ending of a request whose line the provider refused for good."""
     error = result.error or ErrorBody(message="The provider refused the request.", type="invalid_request_error")
-    provider = batch.lane.provider
     if result.status in PERMANENT:
         return Ending(
             state=RequestState.FAILED,
@@ -150,12 +173,12 @@ def _refused(result: Result, batch: BatchRow) -> Ending:
             code=error.code,
             body=openai_error(error.code, error.message, error.type, error.param),
             permanent=True,
-            provider=provider,
-            batch=batch.id,
+            provider=way.provider,
+            batch=way.batch,
         )
     code = "provider_credentials" if result.status in _CREDENTIALS else "provider_refused"
-    message = f"Provider {provider!r} answered {result.status}: {error.message}"
-    return failure(code, message, param=error.param, provider=provider, batch=batch.id)
+    message = f"Provider {way.provider!r} answered {result.status}: {error.message}"
+    return failure(code, message, param=error.param, provider=way.provider, batch=way.batch)
 
 
 def cancelled(provider: str = "", batch: int | None = None) -> Ending:
@@ -196,14 +219,16 @@ def dissolution(batch: BatchRow, refusal: ProviderError) -> Dissolution:
     if not named and batch.count > 1:
         return Dissolution(parts=2)
     reasons = named or {0: refusal.reason}
-    return Dissolution(refused={n: _rejected(reason or refusal.reason, batch) for n, reason in reasons.items()})
+    way = Way(provider=batch.lane.provider, batch=batch.id)
+    return Dissolution(refused={n: _rejected(reason or refusal.reason, way) for n, reason in reasons.items()})
 
 
-def _rejected(reason: str, batch: BatchRow) -> Ending:
+def _rejected(reason: str, way: Way, param: str | None = None) -> Ending:
     return failure(
         "provider_rejected",
-        f"Provider {batch.lane.provider!r} refused the request when it was submitted: {reason}",
+        f"Provider {way.provider!r} refused the request when it was submitted: {reason}",
+        param=param,
         permanent=True,
-        provider=batch.lane.provider,
-        batch=batch.id,
+        provider=way.provider,
+        batch=way.batch,
     )

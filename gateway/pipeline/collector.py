@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from gateway.candidates import weigh
 from gateway.config import Retries
+from gateway.delivery import Delivery
 from gateway.endings import settle
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch, RequestState, Result, line_number
+from gateway.records import BatchState, RemoteBatch, Result, line_number
 from gateway.spool import count_rows, in_slices, read_rows, write_whole
 from gateway.store.batch_rows import Members
-from gateway.store.cache import Cache, Entry
-from gateway.store.rows import Ending, Sample
+from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
 from gateway.upstream import HITCHES, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
@@ -63,8 +63,7 @@ class Collector:
         """Listens to `ended`, tells by `upstream.arrived` when requests went back."""
         self._upstream = upstream
         self._ledger = upstream.ledger
-        self._waiters = waiters
-        self._cache = cache
+        self._delivery = Delivery(wake=waiters.wake, cache=cache, metrics=upstream.metrics)
         self._retries = retries
         self._tasks = tasks
         self._ended = ended
@@ -202,30 +201,22 @@ class Collector:
         settled = await self._ledger.batches.settle(batch, settlements, now)
         # Of several rows for one line the ledger takes the first: so must everybody who is told.
         settlements = list({settlement.n: settlement for settlement in reversed(settlements)}.values())
-        endings = {settlement.n: settlement.ending for settlement in settlements}
-        self._waiters.wake({request.seq: ending for request in settled if (ending := endings[request.n]) is not None})
+        self._delivery.deliver(batch.lane.provider, settlements, settled, now)
         self._count(batch.lane.provider, settlements, settled)
-        self._cache.write(list(_entries(settled, endings, now)))
         await asyncio.sleep(0)
 
     def _count(self, provider: str, settlements: Sequence[Settlement], settled: Iterable[Settled]) -> None:
-        """Add a chunk to the metrics; a line that ends no request now was settled before, or nobody needs it any more."""
+        """Count the lines of a chunk; one that ends no request now was settled before, or nobody needs it any more."""
         metrics = self._upstream.metrics
-        states = {request.n: request.state.value for request in settled}
-        ended = [settlement for settlement in settlements if settlement.n in states]
+        ended = {request.n for request in settled}
         outcomes = Counter(
             settlement.trouble or "answered"
             for settlement in settlements
-            if settlement.n in states or settlement.ending is None
+            if settlement.n in ended or settlement.ending is None
         )
         for outcome, lines in outcomes.items():
             metrics.batch_lines.of(provider, outcome).inc(lines)
-        for state, requests in Counter(states.values()).items():
-            metrics.requests_ended.of(provider, state).inc(requests)
         metrics.late_lines.of(provider).inc(len(settlements) - outcomes.total())
-        metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in ended))
-        metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in ended))
-        metrics.saved_usd.of(provider).inc(sum(max(0.0, line.saved_usd or 0.0) for line in ended))
 
     def _chunks(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""
@@ -272,15 +263,3 @@ class Collector:
 
 def _settled_before(n: int) -> Member:
     return Member(n=n, seq=0, attempts=0, queued_at=0.0, cancel_at=None)
-
-
-def _entries(settled: Iterable[Settled], endings: Mapping[int, Ending | None], now: float) -> Iterator[Entry]:
-    """What the cache keeps: answers of requests that have a slot, less those that asked not to be kept."""
-    for request in settled:
-        ending = endings[request.n]
-        if ending is None or ending.state is not RequestState.SUCCEEDED:
-            continue
-        if request.ordinal is not None and not request.no_store:
-            yield Entry(
-                fingerprint=request.fingerprint, sample=Sample(ordinal=request.ordinal, body=ending.body, ended_at=now)
-            )

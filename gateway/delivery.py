@@ -1,0 +1,55 @@
+"""What has just been settled is told to whoever waits, to the cache and to the metrics.
+
+Floor 3. Nothing of it is durable, nor needs to be: the ledger has it already, callers come again, the cache may miss.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.metrics import Metrics
+from gateway.records import RequestState
+from gateway.store.cache import Cache, Entry
+from gateway.store.rows import Ending, Sample
+from gateway.store.shipping import Settled, Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Hands endings on, in whichever way their answers came."""
+
+    #: Gives callers their endings: `Waiters.wake`.
+    wake: Callable[[Mapping[int, Ending]], None]
+    cache: Cache
+    metrics: Metrics
+
+    def deliver(self, provider: str, settlements: Sequence[Settlement], settled: Sequence[Settled], now: float) -> None:
+        """Wake the callers of `settled` with the endings of `settlements`, one for each place; keep answers; count."""
+        endings = {settlement.n: settlement.ending for settlement in settlements}
+        self.wake({request.seq: ending for request in settled if (ending := endings[request.n]) is not None})
+        self._count(provider, settlements, settled)
+        self.cache.write(list(_entries(settled, endings, now)))
+
+    def _count(self, provider: str, settlements: Iterable[Settlement], settled: Iterable[Settled]) -> None:
+        metrics = self.metrics
+        states = {request.n: request.state.value for request in settled}
+        ended = [settlement for settlement in settlements if settlement.n in states]
+        for state, requests in Counter(states.values()).items():
+            metrics.requests_ended.of(provider, state).inc(requests)
+        metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in ended))
+        metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in ended))
+        metrics.saved_usd.of(provider).inc(sum(max(0.0, line.saved_usd or 0.0) for line in ended))
+
+
+def _entries(settled: Iterable[Settled], endings: Mapping[int, Ending | None], now: float) -> Iterator[Entry]:
+    """What the cache keeps: answers of requests that have a slot, less those that asked not to be kept."""
+    for request in settled:
+        ending = endings[request.n]
+        if ending is None or ending.state is not RequestState.SUCCEEDED:
+            continue
+        if request.ordinal is not None and not request.no_store:
+            yield Entry(
+                fingerprint=request.fingerprint, sample=Sample(ordinal=request.ordinal, body=ending.body, ended_at=now)
+            )
