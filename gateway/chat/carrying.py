@@ -21,20 +21,25 @@ _MOST_BYTES = 1 << 20
 
 
 def carry(id: str, content: Mapping[str, object]) -> str:  # noqa: A002 - OpenAI's word
-    """The id for the caller: `id` with `content` (JSON, under a key that names its owner) packed behind it."""
-    packed = base64.urlsafe_b64encode(zlib.compress(orjson.dumps(content), 9)).rstrip(b"=")
+    """The id for the caller: `id`, which is not empty, with `content` packed behind it.
+
+    `content` is JSON, under a key that names its owner.
+    """
+    packed = base64.urlsafe_b64encode(zlib.compress(orjson.dumps(dict(content)), 9)).rstrip(b"=")
     return f"{id}{_MARK}{packed.decode()}"
 
 
 def carried(id: str) -> tuple[str, Mapping[str, object] | None]:  # noqa: A002 - OpenAI's word
     """The provider's id, and what was carried; an id that was damaged, or never carried anything, gives None."""
-    plain, mark, packed = id.partition(_MARK)
-    if not mark:
+    # From the right: what a provider calls a call may itself carry something.
+    plain, mark, packed = id.rpartition(_MARK)
+    if not mark or not plain:
         return id, None
     try:
         raw = base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True)
         unpacker = zlib.decompressobj()
-        content = orjson.loads(unpacker.decompress(raw, _MOST_BYTES))
+        unpacked = unpacker.decompress(raw, _MOST_BYTES)
+        content = orjson.loads(unpacked) if unpacker.eof else None
     except (binascii.Error, ValueError, zlib.error):
         return plain, None
     return plain, content if isinstance(content, dict) else None
