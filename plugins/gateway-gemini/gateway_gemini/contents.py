@@ -115,7 +115,7 @@ def _model_parts(turn: AssistantTurn, family: Family) -> Iterator[dict[str, obje
 def _call(call: ToolCall) -> dict[str, object]:
     known = provider_id(call.id)
     name = check_name(call.name, f"{call.field or 'messages'}.function.name")
-    return ({"id": known} if known else {}) | {"name": name, "args": call.arguments}
+    return ({"id": known} if known else {}) | {"name": name, "args": dict(call.arguments)}
 
 
 def _response(result: ToolResult) -> dict[str, object]:

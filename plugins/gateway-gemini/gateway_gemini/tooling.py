@@ -40,10 +40,10 @@ def check_name(name: str, field: str) -> str:
 
 
 def _declaration(tool: Tool) -> dict[str, object]:
-    declared: dict[str, object] = {"name": check_name(tool.name, f"{tool.field}.function.name")}
+    declared: dict[str, object] = {"name": check_name(tool.name, f"{tool.field}.name")}
     if tool.description is not None:
         declared["description"] = tool.description
-    declared["parametersJsonSchema"] = tool.parameters
+    declared["parametersJsonSchema"] = dict(tool.parameters)
     return declared
 
 

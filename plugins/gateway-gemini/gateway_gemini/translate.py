@@ -42,7 +42,7 @@ def generate_content_request(request: ChatRequest, dialect: Dialect = _STANDARD)
 def dropped_fields(request: ChatRequest) -> Sequence[str]:
     """Fields that `generate_content_request` leaves out: their loss changes no meaning."""
     dropped = list(request.hints)
-    dropped += [f"{tool.field}.function.strict" for tool in request.tools if tool.strict]
+    dropped += [f"{tool.field}.strict" for tool in request.tools if tool.strict]
     return dropped
 
 
@@ -123,5 +123,5 @@ def _format(request: ChatRequest, family: Family) -> dict[str, object]:
         raise Unsupported("response_format", f"{request.model} takes JSON output only without tools")
     fields: dict[str, object] = {"responseMimeType": "application/json"}
     if isinstance(wanted, JsonSchema):
-        fields["responseJsonSchema"] = wanted.schema
+        fields["responseJsonSchema"] = dict(wanted.schema)
     return fields
