@@ -77,7 +77,7 @@ class Fields:
         content = self.content.get(name)
         if content is None or (isinstance(content, str) and content in words):
             return content
-        listed = ", ".join(repr(word) for word in words)
+        listed = ", ".join(repr(str(word)) for word in words)
         raise self.unsupported(name, f"{shown(content)} is not possible; use one of {listed}, or leave it out")
 
     def flag(self, name: str) -> bool | None:

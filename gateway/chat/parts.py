@@ -109,10 +109,8 @@ def _data_url(holder: Fields, name: str, url: str) -> tuple[str, str]:
     """The media type and the base64 of a data URL."""
     found = _DATA_URL.match(url)
     if found is None:
-        also = "http(s) or " if name == "url" else ""
-        raise holder.unsupported(
-            name, f"must be an {also}address of the form data:TYPE/SUBTYPE;base64,CONTENT".replace("an a", "a")
-        )
+        kinds = "an http(s) address or a data URL" if name == "url" else "a data URL"
+        raise holder.unsupported(name, f"must be {kinds} of the form data:TYPE/SUBTYPE;base64,CONTENT")
     return found["type"].lower(), _base64(holder, name, url[found.end() :])
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
+
+from gateway.chat import read_chat
+from gateway.errors import Unsupported
 
 #: One pixel, and the head of a document: only the alphabet matters here.
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -145,3 +149,11 @@ def strange_bodies(draw: st.DrawFn) -> dict[str, object]:
     """A request that is nearly right: up to four fields are drawn, mostly as they should be, now and then as anything."""
     names = draw(st.lists(st.sampled_from([*_FIELDS, "strange"]), max_size=4, unique=True))
     return body(**{name: draw(_mostly(_FIELDS.get(name, any_json))) for name in names})
+
+
+def refused(request: dict[str, object]) -> str:
+    """The place in `request` that is refused."""
+    with pytest.raises(Unsupported) as caught:
+        read_chat(request)
+    assert caught.value.reason
+    return caught.value.field
