@@ -24,7 +24,8 @@ MARKER_LENGTH = 20
 class RequestState(enum.StrEnum):
     """Where a request stands; the last four are its endings and never change again."""
 
-    #: In its lane's window, or waiting for `not_before`. The batcher moves it on. A crash leaves it here.
+    #: In its lane's window, or waiting for `not_before`. The batcher moves it on; where the provider has no batches, the
+    #: completer, which ends it or sends it back for later. A crash leaves it here.
     QUEUED = "queued"
     #: A line of a batch. The collector ends it or sends it back to `queued`. A crash leaves it here.
     BATCHED = "batched"
@@ -77,7 +78,13 @@ BATCH_MOVES: Mapping[BatchState, frozenset[BatchState]] = MappingProxyType(
 REQUEST_MOVES: Mapping[RequestState, frozenset[RequestState]] = MappingProxyType(
     {
         RequestState.QUEUED: frozenset(
-            {RequestState.BATCHED, RequestState.EXPIRED, RequestState.CANCELLED, RequestState.FAILED}
+            {
+                RequestState.BATCHED,
+                RequestState.SUCCEEDED,
+                RequestState.EXPIRED,
+                RequestState.CANCELLED,
+                RequestState.FAILED,
+            }
         ),
         RequestState.BATCHED: frozenset(
             {

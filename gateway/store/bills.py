@@ -32,6 +32,7 @@ class Bills:
                     wasted_usd=row[6],
                     wasted_lines=row[7],
                     unpriced_lines=row[8],
+                    undiscounted_lines=row[9],
                 )
                 for row in session.rows("bills", {})
             ]

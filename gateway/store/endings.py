@@ -70,6 +70,8 @@ def end_queued(session: Session, outcomes: Sequence[tuple[int, Ending]], now: fl
         if due:
             totals.add(lane, count=-1, size=-size, tokens=-tokens, fresh=-fresh)
         found.append((seq, ending))
+    # An outcome that was stored with a wish to cancel, before a crash, has not come true.
+    session.run_many("forget_result", ({"seq": seq} for seq, _ in found))
     results = put_results(session, (ending for _, ending in found))
     session.run_many(
         "end_queued",

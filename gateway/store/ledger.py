@@ -4,6 +4,7 @@
     slots      the samples of a question
     lanes      what waits to be batched
     batches    what was sealed, and its way to the provider and back
+    completions  what is asked one by one
     bills      what was paid
     boots      the processes that hold and claim
 
@@ -16,6 +17,7 @@ from gateway.clock import Clock
 from gateway.store.batches import Batches
 from gateway.store.bills import Bills
 from gateway.store.boots import Boots
+from gateway.store.completions import Completions
 from gateway.store.database import Database
 from gateway.store.lanes import Lanes
 from gateway.store.requests import Requests
@@ -33,6 +35,7 @@ class Ledger:
         self.slots = Slots(database, self.boots)
         self.lanes = Lanes(database, clock)
         self.batches = Batches(database, clock, self.boots)
+        self.completions = Completions(database, self.boots)
         self.bills = Bills(database)
 
     @classmethod

@@ -153,6 +153,7 @@ class Requests:
             for query in ("forget_result", "forget_payload", "forget_request"):
                 session.run_many(query, ({"seq": seq} for (seq,) in rows))
             session.run("forget_runs", {"before": ended_before, "limit": limit})
+            session.run("forget_completions", {})
             batch = session.row("forgettable_batch", {"before": ended_before})
             if batch is not None:
                 for query in ("keep_bill", "forget_lines", "forget_batch"):

@@ -170,6 +170,28 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskableLane:
+    """A lane whose requests are asked one by one, with something in its window."""
+
+    lane_id: int
+    lane: LaneKey
+    parked_reason: str | None
+    retry_at: float
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A queued request that this boot is about to ask, and nobody else will."""
+
+    lane_id: int
+    #: Its place is 0, as in a batch of one.
+    member: Member
+    #: From `Provider.encode`.
+    payload: bytes
+    #: It was about to be asked by a boot that is over: the provider may have answered it already.
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
     """What was paid, by provider and model."""
 
@@ -183,3 +205,5 @@ class Bill:
     wasted_lines: int
     #: Billed lines whose price is not known.
     unpriced_lines: int
+    #: Billed lines that were asked one by one: nothing was discounted.
+    undiscounted_lines: int = 0

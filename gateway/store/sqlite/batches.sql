@@ -243,14 +243,16 @@ DELETE FROM batches WHERE id = :batch;
 
 -- name: bills
 SELECT provider, model, sum(requests), sum(lines), sum(cost_usd), sum(saved_usd), sum(wasted_usd), sum(wasted_lines),
-       sum(unpriced_lines)
+       sum(unpriced_lines), sum(undiscounted_lines)
 FROM (
-    SELECT provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines FROM bills
+    SELECT provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines,
+           undiscounted_lines
+    FROM bills
     UNION ALL
     SELECT l.provider, l.model,
            coalesce(sum(i.state IS NOT NULL), 0), count(*),
            coalesce(sum(i.cost_usd), 0), coalesce(sum(CASE WHEN i.wasted = 0 THEN i.saved_usd END), 0),
            coalesce(sum(CASE WHEN i.wasted = 1 THEN i.cost_usd END), 0), coalesce(sum(i.wasted), 0),
-           coalesce(sum(i.billed = 1 AND i.cost_usd IS NULL), 0)
+           coalesce(sum(i.billed = 1 AND i.cost_usd IS NULL), 0), 0
     FROM lines i JOIN batches b ON b.id = i.batch JOIN lanes l ON l.id = b.lane GROUP BY l.provider, l.model)
 GROUP BY provider, model ORDER BY provider, model;

@@ -109,19 +109,24 @@ UPDATE requests SET
 WHERE seq = :seq;
 
 -- name: queued_request
--- What a queued request counts for in its lane.
-SELECT lane, due, size, tokens, fresh FROM requests WHERE seq = :seq AND state = 'queued';
+-- What a queued request counts for in its lane; none while it is being asked by itself.
+SELECT lane, due, size, tokens, fresh FROM requests
+WHERE seq = :seq AND state = 'queued'
+  AND NOT EXISTS (SELECT 1 FROM completions c JOIN boots o ON o.id = c.boot WHERE c.seq = :seq AND o.ended_at IS NULL);
 
 -- name: end_queued
 UPDATE requests SET state = :state, due = 0, ended_at = :now, permanent = :permanent, result = :result
 WHERE seq = :seq AND state = 'queued';
 
 -- name: cancellable
-SELECT 1 FROM requests WHERE seq = :seq AND state = 'batched' AND cancel_at IS NULL;
+SELECT 1 FROM requests
+WHERE seq = :seq AND cancel_at IS NULL
+  AND (state = 'batched' OR (state = 'queued' AND EXISTS (SELECT 1 FROM completions c WHERE c.seq = :seq)));
 
 -- name: wish_cancel
--- Of a request that is a line of a batch; with the outcome it will have if the line is not answered.
-UPDATE requests SET cancel_at = :now, result = :result WHERE seq = :seq AND state = 'batched' AND cancel_at IS NULL;
+-- Of a request that is with its provider; with the outcome it will have if it is not answered.
+UPDATE requests SET cancel_at = :now, result = :result
+WHERE seq = :seq AND state IN ('batched', 'queued') AND cancel_at IS NULL;
 
 -- name: abandoned
 -- Queued, nobody waits, the last one left before :before without an answer.

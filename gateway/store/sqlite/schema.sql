@@ -85,6 +85,14 @@ CREATE TABLE results (
     body BLOB NOT NULL
 );
 
+-- Requests that are being asked one by one, each committed before it is asked, and by which boot. A row whose boot is over
+-- says that its request may have been asked already.
+CREATE TABLE completions (
+    seq INTEGER PRIMARY KEY,
+    boot INTEGER NOT NULL,
+    claimed_at REAL NOT NULL
+);
+
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY,
     marker TEXT NOT NULL UNIQUE,
@@ -154,7 +162,7 @@ CREATE TABLE runs (
     PRIMARY KEY (client, run, fingerprint, ordinal)
 ) WITHOUT ROWID;
 
--- Totals of lines that retention has removed.
+-- Totals of lines that retention has removed, and of what was asked one by one, without a discount.
 CREATE TABLE bills (
     provider TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -165,6 +173,7 @@ CREATE TABLE bills (
     wasted_usd REAL NOT NULL,
     wasted_lines INTEGER NOT NULL,
     unpriced_lines INTEGER NOT NULL,
+    undiscounted_lines INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (provider, model)
 ) WITHOUT ROWID;
 

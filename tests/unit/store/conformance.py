@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.store.conformance_batches import BatchesConformance
+from tests.unit.store.conformance_completions import CompletionsConformance
 from tests.unit.store.conformance_database import DatabaseConformance
 from tests.unit.store.conformance_requests import RequestsConformance
 from tests.unit.store.conformance_settling import SettlingConformance
@@ -10,6 +11,11 @@ from tests.unit.store.conformance_slots import SlotsConformance
 
 
 class LedgerConformance(
-    DatabaseConformance, RequestsConformance, SlotsConformance, BatchesConformance, SettlingConformance
+    DatabaseConformance,
+    RequestsConformance,
+    SlotsConformance,
+    BatchesConformance,
+    SettlingConformance,
+    CompletionsConformance,
 ):
     """The whole suite."""

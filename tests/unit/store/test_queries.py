@@ -41,7 +41,7 @@ def test_the_schema_falls_into_statements() -> None:
     statements = schema_statements("sqlite", "schema.sql")
 
     assert all(statement.startswith("CREATE ") for statement in statements)
-    assert len([statement for statement in statements if statement.startswith("CREATE TABLE")]) == 9
+    assert len([statement for statement in statements if statement.startswith("CREATE TABLE")]) == 10
 
 
 def test_every_query_is_explained_or_plain() -> None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.records import REQUEST_MOVES, BatchState, RequestState
 from gateway.store.ledger import Ledger
 from gateway.store.rows import Ask, LaneKey
-from gateway.store.shipping import BatchRow, Cut, Settlement
+from gateway.store.shipping import BatchRow, Claimed, Cut, Settlement
 from gateway.store.sqlite import FILE_NAME, SqliteDatabase
 from gateway.testing import FakeClock
 from tests.unit.store.scenery import (
@@ -50,6 +50,7 @@ class LedgerLife(RuleBasedStateMachine):
         self._ledger = self._run(Ledger.open(database, self._clock))
         self._desk = Desk(self._ledger, self._clock)
         self._states: dict[int, RequestState] = {}
+        self._claims: list[Claimed] = []
 
     def _run(self, work: Coroutine[object, object, T]) -> T:
         return self._loop.run_until_complete(work)
@@ -94,6 +95,24 @@ class LedgerLife(RuleBasedStateMachine):
         """A window seals, if there is one."""
         cut = Cut(max_requests=most, max_bytes=100)
         self._run(self._ledger.batches.seal(lane_id, cut, self._desk.marker(), "", "", self._clock.now()))
+
+    @rule(lane_id=st.integers(1, 2))
+    def ask(self, lane_id: int) -> None:
+        """A request is about to be asked by itself."""
+        claim = self._run(self._ledger.completions.claim(lane_id, self._clock.now()))
+        if claim is not None:
+            assert claim.member.seq not in {other.member.seq for other in self._claims} or claim.again
+            self._claims.append(claim)
+
+    @precondition(lambda self: self._claims)
+    @rule(outcome=st.sampled_from(["answer", "fail", "return", "release"]))
+    def answer(self, outcome: str) -> None:
+        """A call is over, perhaps one of a process that is not there any more."""
+        claim, completions = self._claims.pop(), self._ledger.completions
+        if outcome == "release":
+            self._run(completions.release(claim, self._clock.now()))
+        else:
+            self._run(completions.settle(claim, self._line(0, outcome), self._clock.now()))
 
     def _claimed(self, states: list[BatchState]) -> BatchRow | None:
         claimed = self._run(self._ledger.batches.claim(states, self._clock.now() + 1e6, 1))
@@ -187,7 +206,6 @@ class LedgerLife(RuleBasedStateMachine):
         for row in rows:
             before = self._states[row.seq]
             assert row.state is before or _reachable(before, row.state)
-            assert row.cancel_at is None or row.state is not RequestState.QUEUED
             self._states[row.seq] = row.state
         with sqlite3.connect(Path(self._directory.name) / FILE_NAME) as connection:
             [[results, named]] = connection.execute(
