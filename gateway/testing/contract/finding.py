@@ -1,0 +1,102 @@
+"""`find`: what a create call whose answer was lost has left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from gateway.clock import as_datetime
+from gateway.errors import Ambiguous
+from gateway.records import Batch
+from gateway.sandbox import Fault, FaultKind, Operation
+from gateway.testing.contract.base import ContractBase
+from gateway.testing.contract.failing import When
+from gateway.testing.lab import Lab
+
+_STRANGER = "strangers0strangers0"
+
+
+class FindingContract(ContractBase):
+    """What `find` promises, to providers with a marker and to those without."""
+
+    @pytest.mark.asyncio
+    async def test_nothing_is_found_before_it_is_made(self, batches: Lab) -> None:
+        """Before any create call the list is empty, and `find` says so."""
+        batch = await self._sent(batches)
+
+        assert await batches.provider.find(batch) == [], "find returns a batch that was never made"
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    @pytest.mark.asyncio
+    async def test_a_lost_batch_is_found(self, batches: Lab, when: When) -> None:
+        """After a create call whose answer was lost, `find` tells whether it had acted; what it returns can be polled."""
+        batch = await self._lost(batches, when)
+        found = await batches.provider.find(batch)
+
+        assert len(found) == (when == "after"), f"cut {when} acting, find returns {len(found)} batches"
+        for remote in found:
+            assert remote.total in (None, batch.count), f"the found batch has total={remote.total}, not {batch.count}"
+            ended = await batches.later(remote)
+            assert len(await batches.rows(ended)) == batch.count, "the found batch cannot be fetched"
+
+    @pytest.mark.asyncio
+    async def test_a_batch_that_was_made_twice_is_found_twice(self, batches: Lab) -> None:
+        """Both batches of one create call are found, the older one first."""
+        batch = await self._sent(batches)
+        batches.simulator.faults.order(Fault(kind=FaultKind.TWICE))
+        await batches.provider.submit(batch)
+        found = await batches.provider.find(batch)
+
+        assert len(found) == 2, f"two batches were made, find returns {len(found)}"
+        times = [remote.created for remote in found if remote.created is not None]
+        assert times == sorted(times), "find does not return the oldest batch first"
+
+    @pytest.mark.asyncio
+    async def test_a_list_may_lag(self, batches: Lab) -> None:
+        """A batch that the provider's list does not show yet is not found, and is found later."""
+        batches.simulator.faults.order(Fault(kind=FaultKind.LIST_LAG, seconds=120))
+        batch = await self._lost(batches, "after")
+        early = await batches.provider.find(batch)
+        batches.clock.jump(121)
+
+        assert early == [], "find returns a batch that the list does not show"
+        assert len(await batches.provider.find(batch)) == 1, "find does not return a batch that the list shows"
+
+    @pytest.mark.asyncio
+    async def test_others_are_not_ours(self, batches: Lab) -> None:
+        """With a marker another batch is never taken for ours; without one, none of another size or of an earlier time."""
+        marked = batches.provider.marked
+        if not marked:
+            await batches.submit(self.body("early 1"), self.body("early 2"), marker=_STRANGER)
+            batches.clock.jump(3 * 3600)
+        batch = await self._sent(batches)
+        strangers = [self.body("1"), self.body("2")] if marked else [self.body("1"), self.body("2"), self.body("3")]
+        await batches.submit(*strangers, marker=_STRANGER)
+
+        assert await batches.provider.find(batch) == [], "find returns somebody else's batch"
+
+    @pytest.mark.asyncio
+    async def test_a_long_list_is_read_to_its_end(self, batches: Lab) -> None:
+        """Ours is found behind so many others that the list has several pages."""
+        batch = await self._lost(batches, "after")
+        for n in range(120):
+            batches.clock.jump(1)
+            await batches.submit(self.body(str(n)), marker=f"{n:020d}")
+
+        assert len(await batches.provider.find(batch)) == 1, "find does not return our batch behind 120 others"
+
+    async def _sent(self, lab: Lab) -> Batch:
+        """A batch of two lines, as it is when its first create call is about to be sent."""
+        batch = await lab.upload(self.body("one"), self.body("two"))
+        return replace(batch, first_sent=as_datetime(lab.clock.now()) - timedelta(seconds=1))
+
+    async def _lost(self, lab: Lab, when: When) -> Batch:
+        """The same batch after a create call that was cut."""
+        batch = await self._sent(lab)
+        order = lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.CREATE, when=when))
+        with pytest.raises(Ambiguous):
+            await lab.provider.submit(batch)
+        lab.simulator.faults.withdraw(order)
+        return batch
