@@ -29,6 +29,7 @@ from gateway.errors import LedgerError
 from gateway.metrics import Metrics
 from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.collector import Collector
+from gateway.pipeline.families import Families
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.janitor import Janitor
 from gateway.pipeline.poller import Poller
@@ -177,6 +178,7 @@ class Gateway:
         )
         collector = Collector(upstream, waiters, cache, retries, tasks, ended=signals.ended)
         reconciler = Reconciler(upstream, waiters, retries, doubted=signals.doubted, submitted=signals.submitted)
+        families = Families(self.ledger, waiters, cache, clock)
         janitor = Janitor(upstream, waiters, configuration.server, configuration.storage, retries)
         tasks.start("boots.renew", self._keep("boots.renew", self._renew))
         tasks.start("waiters.folds", self._keep("waiters.folds", waiters.run_folds))
@@ -189,6 +191,7 @@ class Gateway:
         tasks.start("poller", self._keep("poller", poller.run))
         tasks.start("collector", self._keep("collector", collector.run))
         tasks.start("reconciler", self._keep("reconciler", reconciler.run))
+        tasks.start("families", self._keep("families", families.run))
         tasks.start("janitor", self._keep("janitor", janitor.run))
 
     async def _serve(self, app: web.Application, listener: socket.socket) -> None:

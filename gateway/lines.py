@@ -6,6 +6,7 @@ Floor 3. Everything a provider would refuse is refused here, before anything is 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -18,14 +19,32 @@ LONGEST_LINE_ID = line_id("z" * MARKER_LENGTH, 9_999_999)
 #: Estimate of input tokens: text bytes / 3, and this much for an image or a file.
 BYTES_PER_TOKEN = 3
 TOKENS_PER_PART = 1_000
+#: As many answers as OpenAI gives to one request.
+MOST_ANSWERS = 128
 _COUNTED_PARTS = frozenset({"image_url", "input_image", "file", "input_file", "input_audio"})
 
 
-def encoded(plugin: Provider, call: Call) -> bytes:
-    """The provider's bytes for the call. Raises `Refusal`: a 400 that says which field is in the way, or 502 for a bug."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A call in the provider's bytes."""
+
+    payload: bytes
+    #: More than 1: the provider has no `n`; the payload asks for one answer, and this many are wanted.
+    times: int = 1
+
+
+def encoded(plugin: Provider, call: Call) -> Encoded:
+    """The provider's bytes for the call. Raises `Refusal`: a 400 that says which field is in the way, or 502 for a bug.
+
+    A call that is refused for its `n` alone becomes as many calls for one answer.
+    """
     try:
-        return plugin.encode(call)
+        return Encoded(payload=plugin.encode(call))
     except Unsupported as error:
+        times = call.body.get("n")
+        if error.field == "n" and type(times) is int and 1 <= times <= MOST_ANSWERS:
+            body = {field: value for field, value in call.body.items() if field != "n"}
+            return Encoded(payload=encoded(plugin, replace(call, body=body)).payload, times=times)
         raise Refusal(
             "unsupported_field",
             f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",

@@ -41,6 +41,7 @@ FLOORS = {
     # What every way of settling tells callers, cache and metrics.
     "delivery": 3,
     "candidates": 3,
+    "merging": 3,
     "pipeline": 4,
     "endpoints": 5,
     "app": 6,

@@ -114,22 +114,23 @@ class Intake:
             if served is not None:
                 return served
         call = Call(endpoint=incoming.endpoint, model=routed.model, body={**incoming.body, "model": routed.model})
-        payload = encoded(plugin, call)
+        line = encoded(plugin, call)
         arrival = Arrival(
             client=incoming.client,
             custom_id=incoming.custom_id,
             lane=LaneKey(provider=provider.name, endpoint=incoming.endpoint, model=routed.model),
             fingerprint=print_,
             body_hash=body_hash(endpoint=incoming.endpoint, model=incoming.model, canonical=canonical),
-            payload=payload,
-            size=line_size(plugin, provider.limits, payload),
-            tokens=estimated_tokens(incoming.body, len(payload)),
+            payload=line.payload,
+            times=line.times,
+            size=line_size(plugin, provider.limits, line.payload),
+            tokens=estimated_tokens(incoming.body, len(line.payload)),
             ask=ask,
             waiters=self._waiters.counts(slot.seq for slot in slots),
             samples=self._remembered(print_) if unnamed and not slots else (),
             metadata=incoming.metadata,
         )
-        return self._accepted(await self._admit(arrival), provider)
+        return self._accepted(await self._admit(arrival), provider, line.times)
 
     def _remembered(self, print_: bytes) -> tuple[Sample, ...]:
         samples = self._cache.read(print_)
@@ -229,7 +230,7 @@ class Intake:
         if any(admission.fresh for admission in admissions):
             self._arrived.set()
 
-    def _accepted(self, admission: Admission, provider: ConfiguredProvider) -> Accepted:
+    def _accepted(self, admission: Admission, provider: ConfiguredProvider, times: int) -> Accepted:
         if admission.conflict:
             raise Refusal(
                 "name_taken",
@@ -242,7 +243,7 @@ class Intake:
                 "not_cached", "There is no stored answer for this request, and only-if-cached asks for no other."
             )
         if admission.fresh:
-            self._metrics.requests_accepted.of(provider.name).inc()
+            self._metrics.requests_accepted.of(provider.name).inc(times)
         return Accepted(admission=admission, provider=provider.name)
 
 

@@ -11,6 +11,7 @@ from gateway.records import RequestState
 from gateway.store.choose import DETACHED_SECONDS, SLOT_LIMIT, Absent, Choice, New, Serve, Take, choose, name_matches
 from gateway.store.database import Row, Session
 from gateway.store.endings import put_results, read_ending
+from gateway.store.families import insert_children
 from gateway.store.lanes import lane_id
 from gateway.store.naming import new_token, own_id
 from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Slot
@@ -160,8 +161,10 @@ class Admitter:
         )
 
     def _insert(self, session: Session, arrival: Arrival, token: str, *, held: bool, ordinal: int | None = None) -> int:
-        seq = self._take_seq()
         lane = self._lane(session, arrival.lane)
+        # Children come first, so that their numbers are never the highest: those must not be given again.
+        children = self._take_seqs(arrival.times) if arrival.times > 1 else None
+        seq = self._take_seq()
         session.run(
             "insert_request",
             {
@@ -184,8 +187,13 @@ class Admitter:
                 "body_hash": None if arrival.custom_id is None else arrival.body_hash,
             },
         )
-        session.run("insert_payload", {"seq": seq, "body": arrival.payload, "metadata": arrival.metadata})
-        self._totals.add(lane, size=arrival.size, tokens=arrival.tokens, fresh=1)
+        body = arrival.payload if children is None else b""
+        session.run("insert_payload", {"seq": seq, "body": body, "metadata": arrival.metadata})
+        if children is not None:
+            insert_children(session, arrival, parent=seq, first=children, lane=lane, now=self._now)
+            session.run("wait_for_children", {"seq": seq})
+        for _ in range(arrival.times):
+            self._totals.add(lane, size=arrival.size, tokens=arrival.tokens, fresh=1)
         return seq
 
     def _restore(self, session: Session, arrival: Arrival) -> None:
@@ -214,9 +222,12 @@ class Admitter:
             )
 
     def _take_seq(self) -> int:
-        seq = self._next_seq
-        self._next_seq += 1
-        return seq
+        return self._take_seqs(1)
+
+    def _take_seqs(self, count: int) -> int:
+        first = self._next_seq
+        self._next_seq += count
+        return first
 
     def _lane(self, session: Session, lane: LaneKey) -> int:
         known = self._lanes.get(lane)

@@ -9,6 +9,9 @@ from gateway.store.database import Session
 from gateway.store.rows import Ending
 from gateway.store.totals import LaneTotals
 
+#: `requests.due` of what counts in its lane's window.
+DUE = 1
+
 
 def read_ending(session: Session, seq: int) -> Ending | None:
     """The outcome of a request that has ended."""
@@ -67,7 +70,7 @@ def end_queued(session: Session, outcomes: Sequence[tuple[int, Ending]], now: fl
         if row is None:
             continue
         lane, due, size, tokens, fresh = row
-        if due:
+        if due == DUE:
             totals.add(lane, count=-1, size=-size, tokens=-tokens, fresh=-fresh)
         found.append((seq, ending))
     # An outcome that was stored with a wish to cancel, before a crash, has not come true.

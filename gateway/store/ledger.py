@@ -3,6 +3,7 @@
     requests   what was asked, where it stands, how it ended
     slots      the samples of a question
     lanes      what waits to be batched
+    families   requests that ask for several answers
     batches    what was sealed, and its way to the provider and back
     completions  what is asked one by one
     bills      what was paid
@@ -19,6 +20,7 @@ from gateway.store.bills import Bills
 from gateway.store.boots import Boots
 from gateway.store.completions import Completions
 from gateway.store.database import Database
+from gateway.store.families import Families
 from gateway.store.lanes import Lanes
 from gateway.store.requests import Requests
 from gateway.store.slots import Slots
@@ -34,6 +36,7 @@ class Ledger:
         self.requests = Requests(database, clock, self.boots)
         self.slots = Slots(database, self.boots)
         self.lanes = Lanes(database, clock)
+        self.families = Families(database)
         self.batches = Batches(database, clock, self.boots)
         self.completions = Completions(database, self.boots)
         self.bills = Bills(database)

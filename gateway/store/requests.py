@@ -12,6 +12,7 @@ from gateway.store.admission import Admitter, depart
 from gateway.store.boots import Boots
 from gateway.store.database import Database, Row, Session, json_array
 from gateway.store.endings import end_queued, read_ending, wish_cancel
+from gateway.store.families import cancel_family, end_family, is_parent
 from gateway.store.naming import own_id, parse_own_id
 from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Request
 from gateway.store.totals import LaneTotals
@@ -97,7 +98,9 @@ class Requests:
         """
 
         def op(session: Session) -> Request:
-            if not end_queued(session, [(seq, ending)], now):
+            if is_parent(session, seq):
+                cancel_family(session, seq, ending, now)
+            elif not end_queued(session, [(seq, ending)], now):
                 wish_cancel(session, [seq], ending, now)
             request = read_request(session, seq)
             if request is None:
@@ -112,7 +115,10 @@ class Requests:
 
         def op(session: Session) -> list[int]:
             rows = session.rows("abandoned", {"before": before, "limit": limit})
-            return end_queued(session, [(seq, ending) for (seq,) in rows], now)
+            parents = [seq for (seq,) in rows if is_parent(session, seq)]
+            for parent in parents:
+                end_family(session, parent, ending, now)
+            return parents + end_queued(session, [(seq, ending) for (seq,) in rows], now)
 
         return await self._database.write(op, bulk=True)
 

@@ -58,7 +58,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: bytes
     #: Hash of the body alone: what a name is bound to.
     body_hash: bytes
-    #: From `Provider.encode`.
+    #: From `Provider.encode`; with `times`, of one child.
     payload: bytes
     #: Bytes of the framed line with its newline, at the longest line id.
     size: int
@@ -74,6 +74,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     #: The caller's `metadata`, JSON; kept and shown, None when absent.
     metadata: bytes | None = None
     job: str = ""
+    #: More than 1: as many children ask for one answer each (`store.families`).
+    times: int = 1
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

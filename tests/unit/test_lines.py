@@ -45,14 +45,14 @@ def test_a_bug_in_a_plugin_is_called_one(provider: FakeProvider, monkeypatch: py
 
 def test_a_line_is_as_large_as_it_will_ever_be(provider: FakeProvider) -> None:
     """The size of a line counts its longest name and its newline."""
-    payload = encoded(provider, call())
+    payload = encoded(provider, call()).payload
 
     assert line_size(provider, Limits(), payload) == len(provider.frame(LONGEST_LINE_ID, payload) + b"\n")
 
 
 def test_a_line_over_the_providers_limit_is_refused(provider: FakeProvider) -> None:
     """One byte more than the provider takes is a 413, exactly as much is not."""
-    payload = encoded(provider, call())
+    payload = encoded(provider, call()).payload
     size = line_size(provider, Limits(), payload)
 
     assert line_size(provider, Limits(max_line_bytes=size), payload) == size

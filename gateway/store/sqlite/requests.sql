@@ -94,7 +94,7 @@ SELECT seq FROM requests WHERE seq = :seq AND token = :token AND (:client IS NUL
 -- name: listed_requests
 -- :states is a JSON array of words.
 SELECT seq FROM requests
-WHERE seq > :after_seq AND (:client IS NULL OR client = :client) AND state IN (SELECT value FROM json_each(:states))
+WHERE seq > :after_seq AND parent IS NULL AND (:client IS NULL OR client = :client) AND state IN (SELECT value FROM json_each(:states))
 ORDER BY seq LIMIT :limit;
 
 -- name: depart
@@ -129,10 +129,11 @@ UPDATE requests SET cancel_at = :now, result = :result
 WHERE seq = :seq AND state IN ('batched', 'queued') AND cancel_at IS NULL;
 
 -- name: abandoned
--- Queued, nobody waits, the last one left before :before without an answer.
+-- Queued, nobody waits, the last one left before :before without an answer; none of its children is in a batch.
 SELECT r.seq FROM requests r
 WHERE r.left_at IS NOT NULL AND r.state = 'queued' AND r.left_at <= :before
   AND r.held_by IS NULL AND r.deliveries = 0 AND r.detached = 0
+  AND (r.due <> 2 OR NOT EXISTS (SELECT 1 FROM requests c WHERE c.parent = r.seq AND c.state = 'batched'))
 ORDER BY r.left_at LIMIT :limit;
 
 -- name: overdue_fresh

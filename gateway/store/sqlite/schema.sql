@@ -29,6 +29,7 @@ CREATE TABLE lanes (
 );
 
 -- One row for each request; a row with an ordinal is a slot too. Bodies and results live elsewhere: states change often.
+-- due: 1 may be batched now, 0 not yet or not any more, 2 waits for its children. A child has its parent's seq.
 CREATE TABLE requests (
     seq INTEGER PRIMARY KEY,
     token TEXT NOT NULL,
@@ -63,7 +64,8 @@ CREATE TABLE requests (
     no_store INTEGER NOT NULL,
     result INTEGER,
     fingerprint BLOB NOT NULL,
-    body_hash BLOB
+    body_hash BLOB,
+    parent INTEGER
 );
 
 -- What a request asks, as it is sent, and what its caller wrote on it.
@@ -199,6 +201,9 @@ CREATE INDEX requests_again ON requests (queued_at) WHERE state = 'queued' AND f
 -- Unsettled members of a batch.
 CREATE INDEX requests_members ON requests (batch, n, state) WHERE state = 'batched';
 -- (What a partial index implies is repeated in its key where rows are counted, so that counting reads no row.)
+-- The children of a family, and those that have ended and whose parent may end by it.
+CREATE INDEX requests_children ON requests (parent, ended_at) WHERE parent IS NOT NULL;
+CREATE INDEX requests_told ON requests (parent, state) WHERE parent IS NOT NULL AND ended_at IS NOT NULL;
 -- What retention looks through, and how many ended how.
 CREATE INDEX requests_ended ON requests (ended_at, state) WHERE ended_at IS NOT NULL;
 CREATE INDEX batches_live ON batches (state, retry_at) WHERE state NOT IN ('collected', 'dissolved');

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.unit.store.conformance_batches import BatchesConformance
 from tests.unit.store.conformance_completions import CompletionsConformance
 from tests.unit.store.conformance_database import DatabaseConformance
+from tests.unit.store.conformance_families import FamiliesConformance
 from tests.unit.store.conformance_requests import RequestsConformance
 from tests.unit.store.conformance_settling import SettlingConformance
 from tests.unit.store.conformance_slots import SlotsConformance
@@ -17,5 +18,6 @@ class LedgerConformance(
     BatchesConformance,
     SettlingConformance,
     CompletionsConformance,
+    FamiliesConformance,
 ):
     """The whole suite."""

@@ -1,0 +1,57 @@
+"""Give a caller who asked for several answers all of them at once, where the provider gives one at a time.
+
+Takes parents in `queued` whose children have all ended, or of whom one has failed; leaves them ended, and their
+children forgotten. If the process dies half-way, the parent ended with its children forgotten, or nothing happened
+and it is found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.clock import Clock
+from gateway.merging import merged
+from gateway.pipeline.waiters import Waiters
+from gateway.records import RequestState
+from gateway.store.cache import Cache, Entry
+from gateway.store.families import Family
+from gateway.store.ledger import Ledger
+from gateway.store.rows import Sample
+
+TICK_SECONDS = 1.0
+FAMILIES_AT_ONCE = 100
+
+
+class Families:
+    """Looks for families that are complete, every second: their callers have waited for a batch."""
+
+    def __init__(self, ledger: Ledger, waiters: Waiters, cache: Cache, clock: Clock) -> None:
+        """Told by nobody: the ledger knows."""
+        self._ledger = ledger
+        self._waiters = waiters
+        self._cache = cache
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Gather for ever."""
+        while True:
+            if await self.tick() < FAMILIES_AT_ONCE:
+                await self._clock.sleep(TICK_SECONDS)
+
+    async def tick(self) -> int:
+        """End every parent that may end; returns how many."""
+        told = await self._ledger.families.told(FAMILIES_AT_ONCE)
+        for family in told:
+            await self._end(family)
+        return len(told)
+
+    async def _end(self, family: Family) -> None:
+        now = self._clock.now()
+        ending = await asyncio.to_thread(merged, family.endings)
+        settled = await self._ledger.families.end(family.parent, ending, now)
+        if settled is None:
+            return
+        self._waiters.wake({family.parent: ending})
+        if settled.state is RequestState.SUCCEEDED and settled.ordinal is not None and not settled.no_store:
+            sample = Sample(ordinal=settled.ordinal, body=ending.body, ended_at=now)
+            self._cache.write([Entry(fingerprint=settled.fingerprint, sample=sample)])

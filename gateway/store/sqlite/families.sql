@@ -1,0 +1,31 @@
+-- Families: a request that asks for n answers, and its n children, each of which asks for one.
+
+-- name: insert_child
+-- A fresh request, due at once, that nobody names, holds or serves: its answer is for its parent.
+INSERT INTO requests (
+    seq, token, client, job, named, detached, lane, state, due, fresh, queued_at, ready_at, attempts, permanent,
+    size, tokens, deliveries, no_cache, no_store, fingerprint, parent
+) VALUES (
+    :seq, :token, :client, :job, 0, 0, :lane, 'queued', 1, 1, :now, :now, 0, 0,
+    :size, :tokens, 0, 0, 1, :fingerprint, :parent
+);
+
+-- name: wait_for_children
+UPDATE requests SET due = 2 WHERE seq = :seq;
+
+-- name: waits_for_children
+SELECT fingerprint, ordinal, no_store FROM requests WHERE seq = :seq AND state = 'queued' AND due = 2;
+
+-- name: children
+SELECT seq, state FROM requests WHERE parent = :parent ORDER BY seq;
+
+-- name: families_told
+-- Parents that may end: one child failed, or none is left that has not ended. Also those that have ended already.
+SELECT DISTINCT c.parent FROM requests c
+WHERE c.parent IS NOT NULL AND c.ended_at IS NOT NULL
+  AND (c.state <> 'succeeded'
+       OR NOT EXISTS (SELECT 1 FROM requests s WHERE s.parent = c.parent AND s.ended_at IS NULL))
+LIMIT :limit;
+
+-- name: wish_family_cancel
+UPDATE requests SET cancel_at = coalesce(cancel_at, :now) WHERE seq = :seq AND state = 'queued';
