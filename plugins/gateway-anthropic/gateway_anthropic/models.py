@@ -1,0 +1,81 @@
+"""What is known of Anthropic's models, as far as it decides what may be asked of them. Pure.
+
+Source: Anthropic's pages "Thinking", "Troubleshooting thinking" and the migration guides of its models, read in
+November 2026. A model that is not known here is taken for one that does everything; `models` in the configuration
+says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal, TypeVar
+
+from gateway_anthropic.settings import ModelTraits
+
+#: Think by a budget of tokens only.
+_BUDGET = (
+    *("claude-3-7-*", "claude-opus-4-0*", "claude-opus-4-1*", "claude-opus-4-2*", "claude-sonnet-4-0*"),
+    *("claude-sonnet-4-2*", "claude-*-4-5*"),
+)
+#: Do not think.
+_THOUGHTLESS = ("claude-2*", "claude-instant*", "claude-3-5-*", "claude-3-opus*", "claude-3-sonnet*", "claude-3-haiku*")
+#: Always think.
+_THOUGHTFUL = ("claude-fable-*", "claude-mythos-*", "claude-opus-5-5*")
+#: Refuse a demanded call of a function.
+_FREE = ("claude-fable-5-[1-9]*", "claude-mythos-5-[1-9]*", "claude-opus-5-5*", "claude-sonnet-5-5*")
+#: Refuse sampling fields under any version of the API.
+_UNSAMPLED = ("claude-opus-4-[78]*", "claude-*-5", "claude-*-5-*", "claude-mythos-*")
+
+
+Trait = TypeVar("Trait")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What one model takes."""
+
+    max_tokens: int | None
+    max_output_tokens: int | None
+    thinking: Literal["adaptive", "budget", "none"]
+    thinking_off: Literal["disabled", "between_tools", "refuse"]
+    forced_tools: bool
+    sampling: bool
+    prefill: bool
+
+
+def traits_of(model: str, configured: Mapping[str, ModelTraits]) -> Traits:
+    """What `model` takes: as `configured`, else as known, else everything."""
+    fitting = [traits for pattern, traits in (*configured.items(), *_known()) if fnmatchcase(model, pattern)]
+    return Traits(
+        max_tokens=_first((traits.max_tokens for traits in fitting), otherwise=None),
+        max_output_tokens=_first((traits.max_output_tokens for traits in fitting), otherwise=None),
+        thinking=_first((traits.thinking for traits in fitting), otherwise="adaptive"),
+        thinking_off=_first((traits.thinking_off for traits in fitting), otherwise="disabled"),
+        forced_tools=_first((traits.forced_tools for traits in fitting), otherwise=True),
+        sampling=_first((traits.sampling for traits in fitting), otherwise=True),
+        prefill=_first((traits.prefill for traits in fitting), otherwise=False),
+    )
+
+
+def _first(said: Iterable[Trait | None], *, otherwise: Trait) -> Trait:
+    return next((trait for trait in said if trait is not None), otherwise)
+
+
+def _known() -> Iterator[tuple[str, ModelTraits]]:
+    """Patterns and what they mean, the more particular ones first."""
+    for pattern in _THOUGHTLESS:
+        most = 8_192 if "3-5" in pattern else 4_096
+        yield pattern, ModelTraits(thinking="none", max_tokens=most, max_output_tokens=most, prefill=True)
+    for pattern in _BUDGET:
+        yield pattern, ModelTraits(thinking="budget", prefill=True)
+    for pattern in _THOUGHTFUL:
+        yield pattern, ModelTraits(thinking_off="refuse")
+    yield "claude-sonnet-5-5*", ModelTraits(thinking_off="between_tools")
+    for pattern in _FREE:
+        yield pattern, ModelTraits(forced_tools=False)
+    for pattern in _BUDGET + _THOUGHTLESS:
+        yield pattern, ModelTraits(sampling=True)
+    for pattern in _UNSAMPLED:
+        yield pattern, ModelTraits(sampling=False)
