@@ -87,7 +87,7 @@ def settle_by(
 ) -> Settlement:
     """What a request came to, whichever way it went; `result` None: there was no answer that could be read."""
     if result is not None and result.status == 200 and result.body is not None:
-        return _success(result.body, member, way, pricing)
+        return _success(whole(result.body, member.seq, now), member, way, pricing)
     status = 0 if result is None else result.status
     trouble = _trouble(result)
     if result is None or result.retriable:
@@ -103,6 +103,19 @@ def settle_by(
 def refused(way: Way, n: int, reason: str, *, param: str | None = None) -> Settlement:
     """A request the provider, or its plugin, refused for good when it was sent; `param` is the field in the way."""
     return Settlement(n=n, status=0, ending=_rejected(reason, way, param), trouble="refused")
+
+
+def whole(body: Mapping[str, object], seq: int, now: float) -> Mapping[str, object]:
+    """A chat completion with what OpenAI's always has; a provider's own words stay.
+
+    Where they are missing or null: `id` is made of the request's number, so that it is the same however often the answer is
+    read; `created` is `now`, when the answer came.
+    """
+    if "choices" not in body:
+        return body
+    ours = {"id": f"chatcmpl-bw{seq}", "object": "chat.completion", "created": int(now)}
+    missing = {name: word for name, word in ours.items() if body.get(name) is None}
+    return {**body, **missing} if missing else body
 
 
 def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pricing) -> Settlement:

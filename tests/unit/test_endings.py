@@ -9,9 +9,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
 
 from gateway.config import Retries
-from gateway.endings import Pricing, cancelled, dissolution, failure, settle
+from gateway.endings import Pricing, cancelled, dissolution, failure, settle, whole
 from gateway.errors import ENDINGS, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 from gateway.prices import Price
 from gateway.records import BatchState, ErrorBody, RequestState, Result
@@ -22,8 +23,10 @@ NOW = 1_800_000_000.0
 UNKNOWN = Pricing(batch=None, full=None)
 ANSWER: Mapping[str, object] = {
     "id": "x",
+    "object": "chat.completion",
+    "created": 1_700_000_000,
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 500_000, "prompt_tokens_details": {"cached_tokens": 0}},
+    "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 500_000, "total_tokens": 1_500_000},
 }
 
 
@@ -77,6 +80,23 @@ def test_an_answer_is_kept_as_it_came() -> None:
     assert (ending.state, ending.status, ending.code) == (RequestState.SUCCEEDED, 200, None)
     assert orjson.loads(ending.body) == ANSWER
     assert (ending.provider, ending.batch) == ("acme", 7)
+
+
+@pytest.mark.parametrize("left_out", [{}, {"id": None, "object": None, "created": None}])
+def test_an_answer_gets_what_openais_always_has(left_out: dict[str, object]) -> None:
+    """Id, object and created are added where a provider has none: the id is the request's own, whenever it is read."""
+    bare = {name: word for name, word in ANSWER.items() if name not in ("id", "object", "created")} | left_out
+    ending = settled(Result(line_id="x-2", status=200, body=bare)).ending
+    assert ending is not None
+    found = ChatCompletion.model_validate(orjson.loads(ending.body) | {"model": "gpt-x"}, strict=True)
+    assert (found.id, found.object, found.created) == ("chatcmpl-bw9", "chat.completion", int(NOW))
+    assert whole(bare, 9, NOW + 5000.9)["id"] == found.id
+    assert whole(bare, 9, NOW + 5000.9)["created"] == int(NOW) + 5000
+
+
+def test_what_is_no_chat_completion_gets_nothing_more() -> None:
+    """Answers of other endpoints have other fields."""
+    assert whole({"data": []}, 9, NOW) == {"data": []}
 
 
 def test_an_answer_is_billed_at_the_batch_price() -> None:
