@@ -1,0 +1,257 @@
+"""The kind `anthropic`: one workspace at Anthropic's Message Batches API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
+from urllib.parse import quote
+
+import structlog
+
+from gateway import (
+    Batch,
+    Call,
+    Limits,
+    Missing,
+    Provider,
+    ProviderError,
+    ProviderSettings,
+    Rejected,
+    RemoteBatch,
+    Result,
+    Retryable,
+)
+from gateway.clock import Clock
+from gateway_anthropic.body import FRAME_BYTES, body_length, create_body
+from gateway_anthropic.decode import decode_error, decode_message, decode_row
+from gateway_anthropic.encode import encode_line, write_params
+from gateway_anthropic.failures import creating, repeatable
+from gateway_anthropic.remote import (
+    PAGE,
+    STATES,
+    STOPPING,
+    cursor,
+    listed,
+    may_be,
+    oldest_first,
+    parse_object,
+    past,
+    remote_batch,
+    status_of,
+)
+from gateway_anthropic.settings import SAMPLING_VERSION, AnthropicSettings
+
+if TYPE_CHECKING:
+    import httpx2
+
+_log = structlog.get_logger()
+
+_BATCHES = "/v1/messages/batches"
+#: How far before the first create call a listing is read: clocks differ.
+_LIST_MARGIN = timedelta(hours=1)
+_MAX_PAGES = 1_000
+_CHUNK_BYTES = 1 << 18
+
+
+class AnthropicProvider(Provider):
+    """A batch is created from one body that holds all requests; its results are one stream of rows.
+
+    The provider has no place for a marker: `find` gives candidates, which core proves by their line ids.
+    """
+
+    kind: ClassVar[str] = "anthropic"
+    Settings: ClassVar[type[ProviderSettings]] = AnthropicSettings
+    #: Sources and dates are in the README. 256 MB is read as the smaller of its two meanings.
+    limits: ClassVar[Limits] = Limits(
+        max_requests=100_000,
+        max_bytes=256_000_000 - FRAME_BYTES,
+        max_line_bytes=32_000_000,
+        min_poll_seconds=5.0,
+        window_seconds=86_400.0,
+        retention_days=29.0,
+    )
+    marked: ClassVar[bool] = False
+    simulator: ClassVar[str | None] = "gateway_anthropic.sandbox:AnthropicSimulator"
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        """Make the SDK's client; nothing is sent. What the SDK would read from the environment is not read."""
+        super().__init__(name, settings, clock, directory)
+        import anthropic
+
+        self._own = cast("AnthropicSettings", settings)
+        own = self._own
+        key = own.api_key.get_secret_value() or "missing"
+        headers: dict[str, str] = {"anthropic-version": own.api_version}
+        if own.api_version == SAMPLING_VERSION:
+            headers["X-Api-Key"] = key
+        self._transfer = anthropic.Timeout(own.transfer_timeout_seconds, connect=10.0)
+        self._client = anthropic.AsyncAnthropic(
+            api_key=key,
+            base_url=own.base_url,
+            timeout=anthropic.Timeout(own.timeout_seconds, connect=10.0),
+            max_retries=0,
+            default_headers=headers,
+            open_telemetry=False,
+        )
+        if own.api_version == SAMPLING_VERSION:
+            # The key's place in that version; with it, the SDK sends no bearer token.
+            self._client.api_key = None
+        self._strange_states: set[str] = set()
+
+    def encode(self, call: Call) -> bytes:
+        """The params of a Message, translated from a chat completion."""
+        return encode_line(call, self._own)
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """Hints, `seed`, and what configuration or the history keeps from being sent."""
+        return write_params(call, self._own).dropped
+
+    def decode(self, row: bytes) -> Result:
+        """One row of a batch's results."""
+        return decode_row(row)
+
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """One create call; its body is made of the spool while it is sent."""
+        import httpx2
+
+        size = batch.spool.stat().st_size
+        headers = {"Content-Type": "application/json", "Content-Length": str(body_length(size))}
+        async with creating():
+            response = await self._client.post(
+                _BATCHES,
+                content=create_body(batch.spool, size),
+                cast_to=httpx2.Response,
+                options={"headers": headers, "timeout": self._transfer, "max_retries": 0},
+            )
+            return self._read(parse_object(response.content))
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Batches of the workspace that have as many requests and are not too old; oldest first."""
+        horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        found: dict[str, RemoteBatch] = {}
+        before, after = None, None
+        async with repeatable("list", named=False):
+            for _ in range(_MAX_PAGES):
+                content = await self._page(after)
+                items = listed(content)
+                remotes = [self._read(item) for item in items]
+                found |= {remote.remote_id: remote for remote in remotes if may_be(remote, batch, horizon)}
+                after = cursor(content, items)
+                if after is None or past(horizon, before, remotes):
+                    return oldest_first(found.values())
+                before = remotes[-1].created if remotes else before
+        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """The batch as it is now; it is never refused as a whole, and shows no progress before its end."""
+        async with repeatable("poll"):
+            return self._read(parse_object((await self._get(_path(remote))).content))
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Download the results from our own base URL, byte by byte; the address that the batch names is not followed."""
+        import anthropic
+        import httpx2
+
+        with _open(to, "wb") as target:
+            async with repeatable("fetch"):
+                response = cast(
+                    "httpx2.Response",
+                    await self._client.get(
+                        _path(remote, "/results"),
+                        cast_to=httpx2.Response,
+                        options={"headers": {"Accept": "application/binary"}, "timeout": self._transfer},
+                        stream=True,
+                        stream_cls=anthropic.AsyncStream[object],
+                    ),
+                )
+                try:
+                    await _download(response, target)
+                finally:
+                    await response.aclose()
+
+    async def cancel(self, remote: RemoteBatch) -> None:
+        """Ask for the end; a batch that has ended, or is on its way there, is left as it is."""
+        import httpx2
+
+        try:
+            async with repeatable("cancel", refusable=True):
+                await self._client.post(_path(remote, "/cancel"), cast_to=httpx2.Response)
+        except (Rejected, Retryable) as refused:
+            async with repeatable("poll"):
+                status = status_of(parse_object((await self._get(_path(remote))).content))
+            if status not in STOPPING:
+                raise Retryable(refused.reason) from refused
+
+    async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
+        """Delete the remote batch if so configured; there are no files."""
+        import httpx2
+
+        if remote is None or not self._own.delete_batches:
+            return
+        try:
+            async with repeatable("discard", refusable=True):
+                await self._client.delete(_path(remote), cast_to=httpx2.Response)
+        except (Missing, Rejected):
+            return
+
+    async def complete(self, call: Call) -> Result:
+        """One Message at once. An answer of any status is a result; no answer raises as a create call does."""
+        import anthropic
+        import httpx2
+
+        params = write_params(call, self._own).content
+        try:
+            async with creating():
+                response = await self._client.post(
+                    "/v1/messages", body=params, cast_to=httpx2.Response, options={"timeout": self._transfer}
+                )
+                return decode_message(None, parse_object(response.content))
+        except ProviderError as error:
+            if isinstance(error.__cause__, anthropic.APIStatusError):
+                return decode_error(None, error.__cause__.body, error.__cause__.status_code)
+            raise
+
+    async def aclose(self) -> None:
+        """Close the SDK's connections."""
+        await self._client.close()
+
+    async def _page(self, after: str | None) -> dict[str, object]:
+        """One page of the workspace's batches, newest first as far as is known."""
+        query = f"?limit={PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
+        return parse_object((await self._get(_BATCHES + query)).content)
+
+    async def _get(self, path: str) -> httpx2.Response:
+        import httpx2
+
+        return await self._client.get(path, cast_to=httpx2.Response)
+
+    def _read(self, content: Mapping[str, object]) -> RemoteBatch:
+        """The batch in `content`; a state that is not known is named in the log once."""
+        status = status_of(content)
+        if status not in STATES and status not in self._strange_states:
+            self._strange_states.add(status)
+            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        return remote_batch(content)
+
+
+def _path(remote: RemoteBatch, suffix: str = "") -> str:
+    return f"{_BATCHES}/{quote(remote.remote_id, safe='')}{suffix}"
+
+
+async def _download(response: httpx2.Response, target: IO[bytes]) -> None:
+    """The bytes of `response`; the last row gets the newline that it may lack.
+
+    A body shorter than was promised, by length or by chunks, is a transport failure to the HTTP library.
+    """
+    last = b"\n"
+    async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+        target.write(chunk)
+        last = chunk[-1:] or last
+    if last != b"\n":
+        target.write(b"\n")
+
+
+def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    return path.open(mode)
