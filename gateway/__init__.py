@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from gateway.hookspecs import hookimpl
-    from gateway.provider import Provider, ProviderSettings, envelope
+    from gateway.provider import Provider, ProviderSettings, UnbatchedProvider, envelope
     from gateway.records import Batch, Call, ErrorBody, Limits, RemoteBatch, RemoteState, Result
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Retryable",
     "TokenLimit",
     "Unauthorised",
+    "UnbatchedProvider",
     "Unsupported",
     "envelope",
     "hookimpl",
@@ -61,7 +62,7 @@ _HOMES = {
         "Unsupported",
     ),
     "gateway.hookspecs": ("hookimpl",),
-    "gateway.provider": ("Provider", "ProviderSettings", "envelope"),
+    "gateway.provider": ("Provider", "ProviderSettings", "UnbatchedProvider", "envelope"),
     "gateway.records": ("Batch", "Call", "ErrorBody", "Limits", "RemoteBatch", "RemoteState", "Result"),
 }
 

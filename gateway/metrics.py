@@ -73,7 +73,7 @@ class Metrics:
             "cache_lookups", "where unnamed requests found their answer: see outcome", "outcome"
         )
         self.waiters = self._gauge("waiters", "callers held on open connections")
-        self.queued = gauge("queued_requests", "requests waiting to be sealed into a batch", "provider")
+        self.queued = gauge("queued_requests", "requests waiting to be sealed into a batch, or asked one by one", "provider")
 
         self.batches_sealed = counter(
             "batches_sealed", "batches cut from a window, by what sealed it", "provider", "reason"
@@ -91,6 +91,12 @@ class Metrics:
         self.unknown_lines = counter("unknown_lines", "result rows that belong to no line of their batch", "provider")
         self.late_lines = counter("late_lines", "result rows of requests that had ended already", "provider")
 
+        self.completions = counter(
+            "completions", "calls that asked one request by itself, by how they went", "provider", "outcome"
+        )
+        self.asked_again = counter(
+            "asked_again", "requests asked a second time because a crash or a stop hid the first outcome", "provider"
+        )
         self.submissions = counter("submissions", "create calls, by how they went", "provider", "outcome")
         self.polls = counter("polls", "polls of remote batches, by what came back", "provider", "outcome")
         self.fetches = counter("fetches", "downloads of result files, by how they went", "provider", "outcome")

@@ -94,6 +94,17 @@ class Prices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
+    def single_price(self, table: ProviderTable, model: str, *, batches: bool, address: str = "") -> Price | None:
+        """What a token of `model` costs when it is asked by itself; `batches`: whether the provider has them.
+
+        Where it has none, prices in the configuration are what its calls cost.
+        """
+        if not batches:
+            for pattern, rates in table.prices.items():
+                if fnmatch.fnmatchcase(model, pattern):
+                    return _configured(rates)
+        return self.price(table, model, batch=False, address=address)
+
     def price(self, table: ProviderTable, model: str, *, batch: bool, address: str = "") -> Price | None:
         """What a token of `model` costs at this provider now, in a batch or (`batch=False`) asked for at once.
 

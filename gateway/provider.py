@@ -9,7 +9,7 @@ is taken for a bug in it: the batch is parked, the traceback is logged under the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,10 +50,14 @@ class Provider(ABC):
     limits: ClassVar[Limits] = Limits()
     #: Whether the provider echoes the marker in its list, so that `find` can tell our batches from others.
     marked: ClassVar[bool] = True
-    #: False: there are no remote batches, core sends requests one by one through `complete`.
+    #: False: there are no remote batches, core sends requests one by one through `complete`. See `UnbatchedProvider`.
     batch: ClassVar[bool] = True
     #: The kind's simulator as "module:Class", for `sandbox = true`.
     simulator: ClassVar[str | None] = None
+    #: How many calls of `complete` core has under way at once in one process; an instance may set its own in `__init__`.
+    concurrency: int = 4
+    #: How long core waits for one of them, in seconds: then it is cancelled and counts as an attempt. As `concurrency`.
+    completion_seconds: float = 600.0
 
     def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
         """Keep what is given; no I/O. The SDK is imported here, not with the module.
@@ -138,11 +142,70 @@ class Provider(ABC):
         """Delete remote files of a batch whose lines are all settled. Optional; may be repeated."""
 
     async def complete(self, call: Call) -> Result:
-        """Ask the synchronous endpoint, at full price. Optional."""
+        """Ask the synchronous endpoint once, at full price. Optional; the result's `line_id` is None.
+
+        An answer of any status is a `Result`, judged like a line. Raises `Retryable` when nothing can have happened and nothing
+        is wrong with the request (connection refused, "come back later"): it keeps its place and its attempts, and the account
+        pauses. `Unauthorised` stops the account. `Ambiguous` (timeout, reset) counts as an attempt: the call may have been
+        answered and billed. `Rejected` and `Unsupported` are final. Core may cancel the call: at its time limit, or at stop.
+        """
         raise Unsupported("mode", f"{self.kind} has no synchronous endpoint here")
+
+    async def complete_payload(self, endpoint: str, model: str, payload: bytes) -> Result:
+        """As `complete`, for a request that waited in the ledger: `payload` is what `encode` made of its call.
+
+        The default asks `complete` with the `body` of the envelope. A kind whose payload is no `envelope` overrides it and
+        sends what it stored.
+        """
+        return await self.complete(Call(endpoint=endpoint, model=model, body=enveloped_body(payload)))
 
     async def aclose(self) -> None:
         """Close connections. Called once, at stop."""
+
+
+class UnbatchedProvider(Provider):
+    """Base of kinds without batches: `encode` and `complete` are all that they write.
+
+    `encode` returns an `envelope` whose body is what `complete` sends, or the kind overrides `complete_payload`. Core asks one
+    durable request at a time, the oldest of each lane first. After a crash it asks again what it was asking: such a server
+    has no list in which an answer could be found.
+    """
+
+    batch: ClassVar[bool] = False
+    marked: ClassVar[bool] = False
+
+    @abstractmethod
+    async def complete(self, call: Call) -> Result:
+        """See `Provider.complete`."""
+
+    def decode(self, row: bytes) -> Result:
+        """There are no result files."""
+        return Result(line_id=None, status=0, retriable=True)
+
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """Never called by core."""
+        raise Unsupported("batch", f"{self.kind} has no batches")
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Never called by core."""
+        raise Unsupported("batch", f"{self.kind} has no batches")
+
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """Never called by core."""
+        raise Unsupported("batch", f"{self.kind} has no batches")
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Never called by core."""
+        raise Unsupported("batch", f"{self.kind} has no batches")
+
+
+def enveloped_body(payload: bytes) -> Mapping[str, object]:
+    """The body inside an `envelope`. Raises `ValueError` when `payload` is none."""
+    content = orjson.loads(payload)
+    body = content.get("body") if isinstance(content, dict) else None
+    if isinstance(body, dict):
+        return body
+    raise ValueError("the stored payload is no envelope with a body: the kind has to override complete_payload")
 
 
 def envelope(endpoint: str, body: bytes) -> bytes:

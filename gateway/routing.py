@@ -69,6 +69,11 @@ class ConfiguredProvider:
         return self._reason
 
     @property
+    def batches(self) -> bool:
+        """Whether its requests go in batches; False: they are asked one by one. A kind that is gone counts as one that has."""
+        return self.kind is None or self.kind.batch
+
+    @property
     def home(self) -> str:
         """Where its batches live: its base URL; for a simulator, whose port changes with every start, that it is one."""
         return f"sandbox:{self.name}" if self.table.sandbox else self.base_url

@@ -85,6 +85,8 @@ class Upstream:
             reason = f"provider {batch.lane.provider!r} is not configured"
         elif (plugin := await provider.ready()) is None:
             reason = provider.disabled_reason or "its plugin is gone"
+        elif not plugin.batch:
+            reason = "the provider's kind has no batches; this batch was made for another kind"
         elif (provider.home, provider.account) != (batch.base_url, batch.account):
             reason = "the provider's base_url or account is not the one this batch was made for"
         if provider is None or plugin is None or reason is not None:
@@ -197,6 +199,13 @@ class Upstream:
             batch=self.prices.price(table, model, batch=True, address=address),
             full=self.prices.price(table, model, batch=False, address=address),
         )
+
+    def single_pricing(self, provider: ConfiguredProvider, model: str) -> Pricing:
+        """What a request costs that is asked by itself: one price, and nothing saved."""
+        price = self.prices.single_price(
+            provider.table, model, batches=provider.batches, address=provider.price_address
+        )
+        return Pricing(batch=price, full=price, discounted=False)
 
     def view(self, batch: BatchRow) -> Batch:
         """The batch as its plugin sees it."""

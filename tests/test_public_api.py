@@ -21,6 +21,7 @@ PUBLIC_NAMES = [
     "Retryable",
     "TokenLimit",
     "Unauthorised",
+    "UnbatchedProvider",
     "Unsupported",
     "envelope",
     "hookimpl",
