@@ -23,6 +23,8 @@ class NewBatch:
     metadata: dict[str, str] | None = None
     #: Lifetime of its result files.
     output_seconds: float | None = None
+    #: The window that was asked for, where callers choose it; None: the simulator's own.
+    window_seconds: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -59,7 +61,7 @@ def make_plan(
         running_seconds=settings.running_seconds * pace,
         finalizing_seconds=settings.finalizing_seconds * pace,
         cancelling_seconds=settings.cancelling_seconds,
-        window_seconds=settings.window_seconds,
+        window_seconds=settings.window_seconds if asked.window_seconds is None else asked.window_seconds,
         listed_from=now + settings.list_lag_seconds,
         polled_from=now + settings.poll_lag_seconds,
         refusal=token_limit(asked.model) if crowded else None,

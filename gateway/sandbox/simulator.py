@@ -96,6 +96,10 @@ class Simulator(ABC):
         """The id of the next batch, in this provider's form; no file has it."""
         return new_id("batch_")
 
+    def new_file_id(self) -> str:
+        """The id of the next result file, in this provider's form."""
+        return new_id("file-")
+
     def distort(self, row: bytes, fault: FaultKind) -> bytes:
         """The row under `ROW_UNKNOWN_ID`, `ROW_STATUS_0` or `ROW_NO_CHOICES`; as it is where there is no such thing."""
         return row

@@ -26,7 +26,7 @@ from gateway.sandbox.lifecycle import Life, Stage
 from gateway.sandbox.records import Line, Outcome, Problem, StoredBatch, StoredFile, Yield
 from gateway.sandbox.rows import WORD_FAULTS, RowFile, ordered_damage
 from gateway.sandbox.settings import SandboxSettings
-from gateway.sandbox.store import Store, new_id
+from gateway.sandbox.store import Store
 
 #: Lines between two moments in which the loop may do something else.
 SLICE = 100
@@ -54,6 +54,10 @@ class WireFormat(Protocol):
 
     def row(self, line: Line, outcome: Outcome, batch: StoredBatch) -> bytes:
         """The row of the result file, without its newline."""
+        ...
+
+    def new_file_id(self) -> str:
+        """The id of a new result file."""
         ...
 
     def distort(self, row: bytes, fault: FaultKind) -> bytes:
@@ -118,7 +122,7 @@ def _whole(settings: SandboxSettings, count: int, file: StoredFile | None) -> It
 
 async def run(wire: WireFormat, store: Store, tries: Tries, batch: StoredBatch, ended: Life) -> Yield:
     """Answer the lines of `batch` that were done when it ended, tell of the others, and return its result files."""
-    output, errors = new_id("file-"), new_id("file-")
+    output, errors = wire.new_file_id(), wire.new_file_id()
     damage = ordered_damage(wire.faults)
     runner = _Run(
         wire=wire,
