@@ -5,7 +5,7 @@ Floor 3. Everything a provider would refuse is refused here, before anything is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -21,6 +21,8 @@ BYTES_PER_TOKEN = 3
 TOKENS_PER_PART = 1_000
 #: As many answers as OpenAI gives to one request.
 MOST_ANSWERS = 128
+#: Of the names of dropped fields; some servers and clients take 4 KB of headers in all.
+LONGEST_HEADER = 1_000
 _COUNTED_PARTS = frozenset({"image_url", "input_image", "file", "input_file", "input_audio"})
 
 
@@ -43,8 +45,7 @@ def encoded(plugin: Provider, call: Call) -> Encoded:
     except Unsupported as error:
         times = call.body.get("n")
         if error.field == "n" and type(times) is int and 1 <= times <= MOST_ANSWERS:
-            body = {field: value for field, value in call.body.items() if field != "n"}
-            return Encoded(payload=encoded(plugin, replace(call, body=body)).payload, times=times)
+            return Encoded(payload=encoded(plugin, _without_n(call)).payload, times=times)
         raise Refusal(
             "unsupported_field",
             f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",
@@ -57,6 +58,33 @@ def encoded(plugin: Provider, call: Call) -> Encoded:
             f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
             f"{type(error).__name__}: a bug in the plugin, whose log has the details. Nothing was sent or paid.",
         ) from error
+
+
+def _without_n(call: Call) -> Call:
+    return replace(call, body={field: value for field, value in call.body.items() if field != "n"})
+
+
+def dropped(plugin: Provider, call: Call) -> str:
+    """Names of the fields that the plugin leaves out of `call`, as `a, b`, fit for a header; empty: none.
+
+    Costs nothing where a plugin leaves nothing out. Never raises: an error is a bug in the plugin, and logged.
+    """
+    if type(plugin).dropped is Provider.dropped:
+        return ""
+    try:
+        return _header(plugin.dropped(call))
+    except Unsupported as error:
+        # Only `encode` refuses: its `n` may have been taken from it, and a stored answer is served unasked.
+        return dropped(plugin, _without_n(call)) if error.field == "n" and "n" in call.body else ""
+    except Exception:  # noqa: BLE001 - the request is as good without the hint
+        structlog.get_logger().exception("plugin_fault", provider=plugin.name, kind=plugin.kind, verb="dropped")
+        return ""
+
+
+def _header(names: Sequence[str]) -> str:
+    """Names, each once, up to what any client takes in one header; callers choose parts of them, so all are checked."""
+    text = ", ".join(name for name in dict.fromkeys(names) if name.isascii() and name.isprintable())
+    return text if len(text) <= LONGEST_HEADER else text[:LONGEST_HEADER].rpartition(",")[0] + ", ..."
 
 
 def line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:

@@ -249,6 +249,8 @@ def _headers(request: web.Request, visit: Visit, ending: Ending | None = None) -
         "x-batchway-provider": visit.accepted.provider,
         "x-batchway-cache": _cache_word(visit.accepted),
     }
+    if visit.accepted.dropped:
+        headers["x-batchway-dropped"] = visit.accepted.dropped
     return headers if ending is None else headers | ending_headers(ending)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.errors import LedgerError, Refusal, StorageFull
 from gateway.fingerprint import body_hash, canonical_body, fingerprint
-from gateway.lines import encoded, estimated_tokens, line_size
+from gateway.lines import dropped, encoded, estimated_tokens, line_size
 from gateway.metrics import Metrics
 from gateway.pipeline.waiters import Waiters
 from gateway.records import Call
@@ -55,6 +55,8 @@ class Accepted:
     stored: bool = False
     #: The stored answer had been delivered before, and no run was named.
     repeated: bool = False
+    #: Names of the fields that the provider's words have no place for, as `a, b`; empty: none.
+    dropped: str = ""
 
 
 class Intake:
@@ -71,8 +73,9 @@ class Intake:
         clock: Clock,
         tasks: Tasks,
         arrived: asyncio.Event,
+        unbatched: asyncio.Event,
     ) -> None:
-        """`arrived` is set when a request has been queued."""
+        """`arrived` is set when a request has been queued that goes in a batch, `unbatched` for one that goes by itself."""
         self._ledger = ledger
         self._cache = cache
         self._router = router
@@ -81,6 +84,7 @@ class Intake:
         self._clock = clock
         self._tasks = tasks
         self._arrived = arrived
+        self._unbatched = unbatched
         self._gathered: list[tuple[Arrival, asyncio.Future[Admission]]] = []
 
     async def accept(self, incoming: Incoming) -> Accepted:
@@ -102,6 +106,7 @@ class Intake:
             endpoint=incoming.endpoint,
             canonical=canonical,
         )
+        call = Call(endpoint=incoming.endpoint, model=routed.model, body={**incoming.body, "model": routed.model})
         ask = incoming.ask
         unnamed = incoming.custom_id is None and not ask.detached
         slots: list[Slot] = []
@@ -112,8 +117,7 @@ class Intake:
             except LedgerError as error:
                 raise _not_accepted(error) from error
             if served is not None:
-                return served
-        call = Call(endpoint=incoming.endpoint, model=routed.model, body={**incoming.body, "model": routed.model})
+                return replace(served, dropped=dropped(plugin, call))
         line = encoded(plugin, call)
         arrival = Arrival(
             client=incoming.client,
@@ -130,7 +134,8 @@ class Intake:
             samples=self._remembered(print_) if unnamed and not slots else (),
             metadata=incoming.metadata,
         )
-        return self._accepted(await self._admit(arrival), provider, line.times)
+        accepted = self._accepted(await self._admit(arrival), provider, line.times)
+        return replace(accepted, dropped=dropped(plugin, call))
 
     def _remembered(self, print_: bytes) -> tuple[Sample, ...]:
         samples = self._cache.read(print_)
@@ -227,8 +232,10 @@ class Intake:
                 self._let_go(arrival, admission)
             else:
                 future.set_result(admission)
-        if any(admission.fresh for admission in admissions):
-            self._arrived.set()
+        pairs = zip(gathered, admissions, strict=True)
+        for name in {arrival.lane.provider for (arrival, _), admission in pairs if admission.fresh}:
+            provider = self._router.providers.get(name)
+            (self._unbatched if provider is not None and not provider.batches else self._arrived).set()
 
     def _accepted(self, admission: Admission, provider: ConfiguredProvider, times: int) -> Accepted:
         if admission.conflict:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 
-from gateway.errors import Refusal
-from gateway.lines import LONGEST_LINE_ID, encoded, estimated_tokens, line_size
+from gateway.errors import Refusal, Unsupported
+from gateway.lines import LONGEST_HEADER, LONGEST_LINE_ID, dropped, encoded, estimated_tokens, line_size
 from gateway.records import Call, Limits
 from gateway.testing import FakeClock, FakeProvider, FakeRemote, FakeSettings
 
@@ -59,6 +61,70 @@ def test_a_line_over_the_providers_limit_is_refused(provider: FakeProvider) -> N
     with pytest.raises(Refusal) as caught:
         line_size(provider, Limits(max_line_bytes=size - 1), payload)
     assert caught.value.rule.status == 413
+
+
+class Leaving(FakeProvider):
+    """A provider that leaves fields out."""
+
+    names: Sequence[str] = ()
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """What the test says; never with an `n`."""
+        if "n" in call.body:
+            raise Unsupported("n", "one at a time")
+        return self.names
+
+
+@pytest.fixture
+def leaving(tmp_path: Path) -> Leaving:
+    """A provider that leaves fields out."""
+    clock = FakeClock()
+    return Leaving("fake", FakeSettings(remote=FakeRemote(clock=clock)), clock, tmp_path)
+
+
+def test_dropped_fields_are_named_once(leaving: Leaving) -> None:
+    """Each name stands once in the header, in the plugin's order, and nothing that could end a header line."""
+    leaving.names = ["b", "a", "b", "c\r\nx-evil: 1", "messages[0].name"]
+
+    assert dropped(leaving, call()) == "b, a, messages[0].name"
+
+
+def test_a_provider_that_leaves_nothing_out_has_no_names(provider: FakeProvider) -> None:
+    """Plugins that do not say what they drop, drop nothing."""
+    assert dropped(provider, call()) == ""
+
+
+def test_dropped_fields_fit_a_header(leaving: Leaving) -> None:
+    """A caller chooses how many fields there are to drop; the header ends with dots before it gets too long."""
+    leaving.names = [f"messages[{index}].name" for index in range(1000)]
+
+    found = dropped(leaving, call())
+    assert len(found) < LONGEST_HEADER + 10
+    assert found.startswith("messages[0].name, messages[1].name, ")
+    assert found.endswith("].name, ...")
+
+
+def test_a_bug_in_dropped_costs_only_the_header(leaving: Leaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that raises is logged under its name, and the request goes on without the header."""
+    monkeypatch.setattr(Leaving, "dropped", lambda _, call: call.nothing)
+
+    with structlog.testing.capture_logs() as logs:
+        assert dropped(leaving, call()) == ""
+    assert [(log["event"], log["provider"], log["verb"]) for log in logs] == [("plugin_fault", "fake", "dropped")]
+
+
+def test_a_plugin_that_refuses_when_asked_is_no_bug(leaving: Leaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the `n` that core took from the call there are names; any other refusal means none, and is not logged."""
+    leaving.names = ["a"]
+    assert dropped(leaving, call(n=2)) == "a"
+
+    def refuse(self: Leaving, call: Call) -> Sequence[str]:
+        raise Unsupported("store", "no store")
+
+    monkeypatch.setattr(Leaving, "dropped", refuse)
+    with structlog.testing.capture_logs() as logs:
+        assert dropped(leaving, call(n=2)) == ""
+    assert logs == []
 
 
 def test_an_image_counts_by_the_piece() -> None:
