@@ -38,7 +38,7 @@ _UNPAID = re.compile(
     r"|billing (?:hard )?limit|invalid api key",
     re.IGNORECASE,
 )
-_BROKEN = re.compile(r"internal (?:server )?error|service unavailable|temporarily unavailable|try again", re.IGNORECASE)
+_BROKEN = re.compile(r"internal (?:server )?error|(?:service|temporarily) unavailable", re.IGNORECASE)
 #: A line's name, should the sentence give it: a marker and a number.
 _LINE = re.compile(r"(?<![a-z0-9])[a-z0-9]{20}-(\d{1,9})(?!\d)")
 _MAX_REASON = 500
@@ -80,16 +80,15 @@ def remote_batch(job: Mapping[str, object]) -> RemoteBatch:
         raise Ambiguous("the answer names no batch")
     where = {field: name for field in _FILE_FIELDS if isinstance(name := job.get(field), str) and name}
     state = STATES.get(status_of(job), RemoteState.RUNNING)
-    reason = job.get("error")
-    told = reason if isinstance(reason, str) else ""
-    if state is RemoteState.REFUSED and (where.keys() & set(RESULT_FIELDS) or _BROKEN.search(told)):
-        # What was answered before it broke down was paid for; what was not is a missing line, and may be asked again.
-        state = RemoteState.ENDED
+    refused = refusal(job.get("error")) if state is RemoteState.REFUSED else None
+    if refused is not None and (where.keys() & set(RESULT_FIELDS) or _broke_down(refused)):
+        # What was answered until then was paid for; what was not is a missing line, and may be asked again.
+        state, refused = RemoteState.ENDED, None
     return RemoteBatch(
         remote_id=remote_id,
         state=state,
         created=moment(job.get("created_at")),
-        refusal=refusal(told) if state is RemoteState.REFUSED else None,
+        refusal=refused,
         where=where,
     )
 
@@ -100,14 +99,20 @@ def status_of(job: Mapping[str, object]) -> str:
     return status.strip().upper() if isinstance(status, str) else ""
 
 
-def refusal(reason: str) -> ProviderError:
+def refusal(reason: object) -> ProviderError:
     """What the sentence of a failed job means: `TokenLimit`, `Unauthorised`, or `Rejected` with the line it names, if any."""
-    told = reason[:_MAX_REASON] or "the provider refused the batch and gave no reason"
-    if is_crowded(reason):
+    told = reason[:_MAX_REASON] if isinstance(reason, str) else ""
+    if is_crowded(told):
         return TokenLimit(told)
-    if _UNPAID.search(reason):
+    if _UNPAID.search(told):
         return Unauthorised(told)
-    return Rejected(told, sorted({int(number) for number in _LINE.findall(reason)}))
+    lines = sorted({int(number) for number in _LINE.findall(told)})
+    return Rejected(told or "the provider refused the batch and gave no reason", lines)
+
+
+def _broke_down(refused: ProviderError) -> bool:
+    """Whether the provider failed, and not the batch: its lines must not be refused for that."""
+    return isinstance(refused, Rejected) and not refused.lines and _BROKEN.search(refused.reason) is not None
 
 
 def is_crowded(reason: str) -> bool:
