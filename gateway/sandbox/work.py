@@ -53,7 +53,7 @@ class WireFormat(Protocol):
         ...
 
     def row(self, line: Line, outcome: Outcome, batch: StoredBatch) -> bytes:
-        """The row of the result file, without its newline."""
+        """The row of the result file, without its newline; empty where this provider writes none."""
         ...
 
     def new_file_id(self) -> str:
@@ -187,6 +187,8 @@ class _Run:
         if answered:
             outcome, told = self._outcome(raw, line)
         row = self.wire.row(line, outcome, self.batch)
+        if not row:
+            return
         self.input_tokens += outcome.input_tokens
         self.output_tokens += outcome.output_tokens
         fault = WORD_FAULTS.get(told.word) if told is not None else None
