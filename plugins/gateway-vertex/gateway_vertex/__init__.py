@@ -1,15 +1,19 @@
-"""Batchway's provider for batch prediction on Vertex AI."""
+"""Batchway's provider for batch prediction on Vertex AI.
+
+Importing this loads none of Google's packages: a provider does, when it is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from gateway import Provider, hookimpl
+from gateway_vertex.provider import VertexProvider
 
-__all__ = ["register_providers"]
+__all__ = ["VertexProvider", "register_providers"]
 
 
 @hookimpl
 def register_providers() -> Iterable[type[Provider]]:
-    """No kind yet."""
-    return []
+    """The kind `vertex`."""
+    return [VertexProvider]

@@ -1,0 +1,211 @@
+"""The kind `vertex`: a job reads its lines from Cloud Storage, and writes its answers there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import structlog
+
+from gateway import (
+    Batch,
+    Call,
+    Limits,
+    Provider,
+    ProviderError,
+    ProviderSettings,
+    RemoteBatch,
+    RemoteState,
+    Result,
+    Retryable,
+)
+from gateway.clock import Clock
+from gateway_gemini.answer import chat_answer, failed
+from gateway_gemini.dialect import Dialect
+from gateway_gemini.reading import mapping, text
+from gateway_vertex.credentials import CredentialSource
+from gateway_vertex.decode import decode_row
+from gateway_vertex.encode import FILE_PREFIXES, dropped, encode_line, frame_line, request_of, resource_of
+from gateway_vertex.failures import creating, repeatable
+from gateway_vertex.jobs import JobsApi
+from gateway_vertex.places import Place
+from gateway_vertex.remote import (
+    CANCELLING,
+    OUTPUT,
+    PREFIX,
+    STATES,
+    display_name,
+    is_ours,
+    job_of,
+    listed,
+    oldest_first,
+    remote_batch,
+    status_of,
+)
+from gateway_vertex.settings import VertexSettings
+from gateway_vertex.storage import ObjectStore
+from gateway_vertex.threads import Leash, leashed
+
+if TYPE_CHECKING:
+    from google.genai.errors import APIError
+
+_log = structlog.get_logger()
+
+_MAX_PAGES = 2_000
+
+
+class VertexProvider(Provider):
+    """Batch prediction on Vertex AI with Google's models."""
+
+    kind: ClassVar[str] = "vertex"
+    Settings: ClassVar[type[ProviderSettings]] = VertexSettings
+    #: Sources and dates are in the README. A job may wait for 72 hours, and then run for 24.
+    limits: ClassVar[Limits] = Limits(
+        max_requests=200_000,
+        max_bytes=1_000_000_000,
+        min_poll_seconds=5.0,
+        window_seconds=96 * 3600.0,
+    )
+    simulator: ClassVar[str | None] = "gateway_vertex.sandbox:VertexSimulator"
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        """Load the SDKs; nothing is sent, and no credentials are looked for."""
+        super().__init__(name, settings, clock, directory)
+        self._own = cast("VertexSettings", settings)
+        self._place = self._own.place
+        credentials = CredentialSource(self._own)
+        self._jobs = JobsApi(self._own, credentials)
+        self._objects = ObjectStore(self._own, credentials)
+        self._dialect = Dialect(
+            file_prefixes=FILE_PREFIXES,
+            hoist_system=self._own.hoist_system,
+            include_thoughts=self._own.include_thoughts,
+        )
+        self._strange_states: set[str] = set()
+
+    def encode(self, call: Call) -> bytes:
+        """`{"request": GenerateContentRequest}`."""
+        return encode_line(call, self._dialect)
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """Hints that Gemini has no field for."""
+        return dropped(call)
+
+    def frame(self, line_id: str, payload: bytes) -> bytes:
+        """The line's name as a label of its request: the results repeat the request."""
+        return frame_line(line_id, payload, self._own.label_key)
+
+    def decode(self, row: bytes) -> Result:
+        """One row of a predictions or errors file."""
+        return decode_row(row, self._own.label_key)
+
+    async def upload(self, batch: Batch) -> str | None:
+        """The spool as `MARKER/input.jsonl`, made once: a second upload finds the first one."""
+        place = self._place.of_batch(batch.marker)
+        with repeatable("upload", named=False):
+            await leashed(lambda leash: self._objects.upload(place, place.input_name, batch.spool, leash))
+        return f"gs://{place.bucket}/{place.input_name}"
+
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """One create call; the marker is the job's display name."""
+        job = job_of(batch, resource_of(batch.model), self._place)
+        async with creating():
+            return self._read(await self._jobs.create(job))
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Jobs with our display name, by the list's own filter; oldest first."""
+        found: dict[str, RemoteBatch] = {}
+        token = ""
+        with repeatable("list", named=False):
+            for _ in range(_MAX_PAGES):
+                page = await self._jobs.page(display_name(batch.marker), token)
+                ours = [self._read(job) for job in listed(page) if is_ours(job, batch)]
+                found |= {remote.remote_id: remote for remote in ours}
+                token = text(page.get("nextPageToken")) or ""
+                if not token:
+                    return oldest_first(found.values())
+        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """The job, by its full name."""
+        with repeatable("poll"):
+            return self._read(await self._jobs.get(remote.remote_id))
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Every result object below the directory that the job names; without one, below the prefix that was this batch's."""
+        place = next((place for field in (OUTPUT, PREFIX) if (place := Place.parse(remote.where.get(field, "")))), None)
+
+        def work(leash: Leash) -> None:
+            if place is None:
+                to.write_bytes(b"")
+            else:
+                self._objects.download(place, result_names(self._objects.names(place)), to, leash)
+
+        with repeatable("fetch"):
+            await leashed(work)
+
+    async def cancel(self, remote: RemoteBatch) -> None:
+        """Ask for the job's end; one that has ended, or is on its way there, is left as it is."""
+        try:
+            with repeatable("cancel"):
+                await self._jobs.cancel(remote.remote_id)
+        except Retryable:
+            with repeatable("poll"):
+                word = status_of(await self._jobs.get(remote.remote_id))
+            if word != CANCELLING and STATES.get(word) is not RemoteState.ENDED:
+                raise
+
+    async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
+        """Delete everything of the batch in the bucket. The job stays: it holds no prompts, and it is what was billed."""
+        place = self._place.of_batch(batch.marker)
+        with repeatable("discard", named=False):
+            await leashed(lambda leash: self._objects.delete(place, leash))
+
+    async def complete(self, call: Call) -> Result:
+        """`generateContent`, once. An answer of any status is a result; no answer raises as a create call does."""
+        from google.genai.errors import APIError
+
+        request = request_of(call, self._dialect)
+        try:
+            async with creating():
+                response = await self._jobs.generate(resource_of(call.model), request)
+        except ProviderError as error:
+            if isinstance(error.__cause__, APIError):
+                return failed(_told(error.__cause__))
+            raise
+        return chat_answer(response, model=call.model)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._jobs.aclose()
+        self._objects.close()
+
+    def _read(self, job: Mapping[str, object]) -> RemoteBatch:
+        """The batch in `job`; a state that is not known is named in the log once."""
+        word = status_of(job)
+        if word not in STATES and word not in self._strange_states:
+            self._strange_states.add(word)
+            _log.warning("unknown_remote_state", provider=self.name, state=word[:40], treated_as="running")
+        return remote_batch(job)
+
+
+def result_names(names: Sequence[str]) -> list[str]:
+    """Those of the objects below a job's directory that have rows: predictions, then what cannot be told, then errors."""
+    ranked = [(_rank(base), name) for name in names if _has_rows(base := name.rpartition("/")[2])]
+    return [name for _, name in sorted(ranked)]
+
+
+def _has_rows(base: str) -> bool:
+    """`predictions.jsonl` and its like; shards may be numbered behind the suffix."""
+    return base.endswith(".jsonl") or ".jsonl-" in base or base.startswith("prediction.results")
+
+
+def _rank(base: str) -> int:
+    return 0 if base.startswith("prediction") else 2 if base.startswith("error") else 1
+
+
+def _told(error: APIError) -> Mapping[str, object]:
+    """The error object of an HTTP answer."""
+    content = mapping(error.details)
+    return {"code": error.code, **(mapping(content.get("error")) or content)}

@@ -1,0 +1,1 @@
+"""The parts of the simulator: Cloud Storage (`objects`, `uploads`) and the jobs API (`jobs`, `filters`, `results`)."""
