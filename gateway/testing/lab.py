@@ -79,6 +79,16 @@ class Lab:
         self.clock.jump(seconds)
         return await self.provider.poll(remote)
 
+    @asynccontextmanager
+    async def restarted(self) -> AsyncIterator[Provider]:
+        """A second instance with the same settings and folder, as after a restart: it knows nothing and has no connections."""
+        old = self.provider
+        anew = type(old)(old.name, old.settings, self.clock, old.directory)
+        try:
+            yield anew
+        finally:
+            await anew.aclose()
+
     async def rows(self, remote: RemoteBatch) -> list[bytes]:
         """Every row that `fetch` writes, without its newline, in the order they came."""
         to = self.directory / "fetched"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.errors import Ambiguous, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
@@ -60,7 +62,8 @@ class CompletingContract(ContractBase):
         synchronous.simulator.faults.withdraw(order)
         if synchronous.server is not None:
             await synchronous.server.stop()
-        refused = await _seen(synchronous, self.call(self.body("x")))
+        async with synchronous.restarted() as provider:
+            refused = await _seen(replace(synchronous, provider=provider), self.call(self.body("x")))
 
         assert isinstance(cut, Ambiguous | Retryable), f"a call that was cut gave {type(cut).__name__}: {cut}"
         assert isinstance(refused, Retryable), (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -151,10 +152,13 @@ class FailingContract(ContractBase):
         if batches.server is not None:
             await batches.server.stop()
 
-        await _check_raises(batches.provider.submit(batch), Retryable, "submit, with nobody listening")
-        for operation, verb in _VERBS.items():
-            if operation is not Operation.UPLOAD or overrides(batches.provider, "upload"):
-                await _check_raises(verb(batches, batch, remote), Retryable, f"{operation}, with nobody listening")
+        # A fresh instance: on a connection that was open before, a create call may well have left.
+        async with batches.restarted() as provider:
+            lab = replace(batches, provider=provider)
+            await _check_raises(provider.submit(batch), Retryable, "submit, with nobody listening")
+            for operation, verb in _VERBS.items():
+                if operation is not Operation.UPLOAD or overrides(provider, "upload"):
+                    await _check_raises(verb(lab, batch, remote), Retryable, f"{operation}, with nobody listening")
 
     @pytest.mark.asyncio
     async def test_a_cancel_that_failed_may_be_repeated(self, batches: Lab) -> None:

@@ -99,12 +99,13 @@ class WalkingContract(ContractBase):
             assert seen.created is None or seen.created.tzinfo is not None, "`created` has no time zone"
 
     @pytest.mark.asyncio
-    async def test_a_batch_is_known_by_its_id_alone(self, batches: Lab) -> None:
-        """What a poll returns is enough to fetch: nothing that only this process knows is needed."""
+    async def test_a_batch_outlives_the_process(self, batches: Lab) -> None:
+        """What `submit` returned is all that another instance needs to poll and fetch: a restart forgets everything else."""
         created = await batches.submit(self.body("x"))
-        bare = RemoteBatch(remote_id=created.remote_id, state=RemoteState.RUNNING, where=dict(created.where))
-
-        _check_answers(await batches.results(await batches.later(bare)), ["x"])
+        noted = RemoteBatch(remote_id=created.remote_id, state=RemoteState.RUNNING, where=dict(created.where))
+        async with batches.restarted() as provider:
+            lab = replace(batches, provider=provider)
+            _check_answers(await lab.results(await lab.later(noted)), ["x"])
 
     @pytest.mark.asyncio
     async def test_a_refused_batch_says_why(self, batches: Lab) -> None:
