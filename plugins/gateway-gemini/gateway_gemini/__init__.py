@@ -1,15 +1,19 @@
-"""Batchway's provider for Gemini's Batch Mode."""
+"""Batchway's provider for Gemini's Batch Mode.
+
+Importing this does not load the `google-genai` package: a provider does, when it is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from gateway import Provider, hookimpl
+from gateway_gemini.provider import GeminiProvider
 
-__all__ = ["register_providers"]
+__all__ = ["GeminiProvider", "register_providers"]
 
 
 @hookimpl
 def register_providers() -> Iterable[type[Provider]]:
-    """No kind yet."""
-    return []
+    """The kind `gemini`."""
+    return [GeminiProvider]

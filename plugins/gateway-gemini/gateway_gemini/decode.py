@@ -1,0 +1,65 @@
+"""From one row of a result to a `Result`. Pure, and never raises on anything a provider can send.
+
+Rows come from a file (`key`) or out of the batch object (`metadata.key`); a failed one has `error`, or `status` as some
+documents say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+
+from gateway import ErrorBody, Result
+from gateway_gemini.answer import chat_answer, failed
+from gateway_gemini.reading import count, items, mapping, number, text
+
+
+def decode_row(row: bytes) -> Result:
+    """What `row` says; a row that cannot be understood is retriable, and without a line id if it names none."""
+    try:
+        content = orjson.loads(row)
+    except orjson.JSONDecodeError:
+        return _unreadable(None, "a result row is not JSON")
+    if not isinstance(content, dict):
+        return _unreadable(None, "a result row is not a JSON object")
+    line_id = text(content.get("key")) or text(mapping(content.get("metadata")).get("key"))
+    response = mapping(content.get("response"))
+    error = content.get("error") or response.get("error") or content.get("status")
+    if error and not _answers(response):
+        return failed(error, line_id=line_id)
+    if not response:
+        return _unreadable(line_id, "a result row has neither response nor error")
+    return decode_response(response, line_id=line_id)
+
+
+def decode_response(response: Mapping[str, object], *, model: str = "", line_id: str | None = None) -> Result:
+    """What a response says, of whichever endpoint."""
+    if "embedding" in response or "embeddings" in response:
+        return embedding_answer(response, model=model, line_id=line_id)
+    return chat_answer(response, model=model, line_id=line_id)
+
+
+def embedding_answer(response: Mapping[str, object], *, model: str = "", line_id: str | None = None) -> Result:
+    """OpenAI's list of embeddings; always floats."""
+    found = items(response.get("embeddings")) or [response.get("embedding")]
+    vectors = [[number(value) for value in items(mapping(each).get("values"))] for each in found]
+    if not all(vectors) or any(value is None for vector in vectors for value in vector):
+        return _unreadable(line_id, "a result has an embedding without numbers")
+    asked = count(mapping(response.get("usageMetadata")).get("promptTokenCount")) or 0
+    body: dict[str, object] = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
+        "model": model,
+        "usage": {"prompt_tokens": asked, "total_tokens": asked},
+    }
+    return Result(line_id=line_id, status=200, body=body)
+
+
+def _answers(response: Mapping[str, object]) -> bool:
+    return bool(response.keys() & {"candidates", "promptFeedback", "embedding", "embeddings"})
+
+
+def _unreadable(line_id: str | None, message: str) -> Result:
+    error = ErrorBody(message=message, type="upstream_error", code="unreadable_result")
+    return Result(line_id=line_id, status=0, error=error, retriable=True)

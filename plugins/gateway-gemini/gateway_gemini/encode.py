@@ -1,0 +1,68 @@
+"""From a caller's body to the bytes that are stored and sent, and to the row of an inline create call. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from gateway import Call, Unsupported
+from gateway.chat import read_chat
+from gateway_gemini.dialect import Dialect
+from gateway_gemini.translate import dropped_fields, generate_content_request
+
+CHAT = "/v1/chat/completions"
+EMBEDDINGS = "/v1/embeddings"
+_KEY = b'{"key":'
+_EMBEDDING_FIELDS = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
+
+
+def encode_line(call: Call, dialect: Dialect) -> bytes:
+    """One input line without its key: `{"request": ...}`. Raises `Unsupported` for what Gemini cannot say."""
+    return orjson.dumps({"request": request_of(call, dialect)})
+
+
+def request_of(call: Call, dialect: Dialect) -> Mapping[str, object]:
+    """The request inside a line. Raises `Unsupported`, also for an endpoint that Gemini's batches do not have."""
+    if call.endpoint == CHAT:
+        return generate_content_request(read_chat(call.body), dialect)
+    if call.endpoint == EMBEDDINGS:
+        return embed_content_request(call.body)
+    raise Unsupported("model", f"Gemini's batches have no {call.endpoint}; use chat completions")
+
+
+def dropped(call: Call) -> Sequence[str]:
+    """Fields that go without having been refused."""
+    if call.endpoint == EMBEDDINGS:
+        return [name for name in ("encoding_format", "user") if call.body.get(name) is not None]
+    users = [name for name in ("user", "safety_identifier") if call.body.get(name)]
+    return [*dropped_fields(read_chat(call.body)), *users]
+
+
+def embed_content_request(body: Mapping[str, object]) -> dict[str, object]:
+    """The request of one embedding. Raises `Unsupported` for token arrays and for several inputs: a row has one content."""
+    for name in body:
+        if name not in _EMBEDDING_FIELDS:
+            raise Unsupported(name, f"embeddings on Gemini have no field {name[:60]!r}")
+    given = body.get("input")
+    text = given[0] if isinstance(given, list) and len(given) == 1 else given
+    if not isinstance(text, str) or not text:
+        raise Unsupported("input", "on Gemini each request embeds one text that is not empty, and takes no tokens")
+    request: dict[str, object] = {"content": {"parts": [{"text": text}]}}
+    dimensions = body.get("dimensions")
+    if dimensions is not None:
+        if not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions < 1:
+            raise Unsupported("dimensions", "dimensions must be a whole number from 1")
+        request["outputDimensionality"] = dimensions
+    return request
+
+
+def frame_line(line_id: str, payload: bytes) -> bytes:
+    """A line of an input file: `payload` with its key in front."""
+    return b"%b%b,%b" % (_KEY, orjson.dumps(line_id), payload[1:])
+
+
+def inline_row(line: bytes) -> bytes:
+    """The same line as an entry of an inline create call, whose key is metadata."""
+    key, _, rest = line.rstrip(b"\n").removeprefix(_KEY).partition(b",")
+    return b'{"metadata":{"key":%b},%b' % (key, rest)

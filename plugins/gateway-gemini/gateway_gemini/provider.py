@@ -1,0 +1,286 @@
+"""The kind `gemini`: Batch Mode of the Gemini Developer API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, ClassVar, Literal, cast
+
+import orjson
+import structlog
+
+from gateway import (
+    Batch,
+    Call,
+    Limits,
+    Missing,
+    Provider,
+    ProviderSettings,
+    Rejected,
+    RemoteBatch,
+    RemoteState,
+    Result,
+    Retryable,
+)
+from gateway.clock import Clock
+from gateway_gemini.answer import failed
+from gateway_gemini.decode import decode_response, decode_row
+from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row, request_of
+from gateway_gemini.failures import ErrorAnswer, already_exists, creating, key_problem, repeatable, sdk_answer
+from gateway_gemini.reading import count, items, mapping, text
+from gateway_gemini.remote import (
+    RESULT_FILE,
+    STATES,
+    display_name,
+    inlined_rows,
+    is_ours,
+    oldest_first,
+    remote_batch,
+    result_file,
+    state_name,
+)
+from gateway_gemini.settings import GeminiSettings
+from gateway_gemini.wire import Wire, model_path
+
+_log = structlog.get_logger()
+
+_PAGE = 100
+_MAX_PAGES = 10_000
+_BROKEN_FILE = "FAILED"
+_PENDING_FILE = "PROCESSING"
+
+
+class GeminiProvider(Provider):
+    """Gemini's Batch Mode: by file as a rule, inside the create call where the settings allow it."""
+
+    kind: ClassVar[str] = "gemini"
+    Settings: ClassVar[type[ProviderSettings]] = GeminiSettings
+    #: Sources and dates are in the README. 2 GB is read as the smaller of its two meanings.
+    limits: ClassVar[Limits] = Limits(
+        max_bytes=2_000_000_000,
+        max_open_batches=100,
+        min_poll_seconds=1.0,
+        window_seconds=172_800.0,
+        retention_days=2.0,
+    )
+    simulator: ClassVar[str | None] = "gateway_gemini.sandbox:GeminiSimulator"
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        """Make the SDK's client; nothing is sent."""
+        super().__init__(name, settings, clock, directory)
+        self._own = cast("GeminiSettings", settings)
+        self._dialect = self._own.dialect()
+        self._wire = Wire(self._own)
+        self._strange_states: set[str] = set()
+
+    def encode(self, call: Call) -> bytes:
+        """The caller's request in Gemini's words."""
+        return encode_line(call, self._dialect)
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """Hints that Gemini has no word for."""
+        return dropped(call)
+
+    def frame(self, line_id: str, payload: bytes) -> bytes:
+        """A line of an input file; the line id is its `key`."""
+        return frame_line(line_id, payload)
+
+    def decode(self, row: bytes) -> Result:
+        """One row of a result file, or one inlined response."""
+        return decode_row(row)
+
+    async def upload(self, batch: Batch) -> str | None:
+        """Upload the spool as `files/MARKER`; None where the batch will go inside the create call.
+
+        The name is ours, so a second upload finds the first: a file that is there and whole is used as it is.
+        """
+        if batch.size <= self._own.inline_max_bytes:
+            return None
+        async with repeatable("upload", refusable=True, named=False):
+            file = await self._sent_file(batch)
+            await self._until_usable(file)
+        return f"files/{batch.marker}"
+
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """One create call, with the marker as display name."""
+        source: bytes
+        if batch.file_id:
+            source = orjson.dumps({"fileName": batch.file_id})
+        elif batch.size <= self._own.inline_max_bytes:
+            rows = await asyncio.to_thread(_inline_rows, batch.spool)
+            source = b'{"requests":{"requests":[%b]}}' % b",".join(rows)
+        else:
+            raise Retryable("create: the input file has not been uploaded")
+        name = orjson.dumps(display_name(batch.marker))
+        verb = "asyncBatchEmbedContent" if batch.endpoint == EMBEDDINGS else "batchGenerateContent"
+        async with creating():
+            operation = await self._wire.call(
+                "POST",
+                f"{model_path(batch.model)}:{verb}",
+                content=b'{"batch":{"displayName":%b,"inputConfig":%b}}' % (name, source),
+            )
+            return self._read(operation)
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Batches in the account's list with our marker, or made of our file; oldest first.
+
+        The list is read to its end: no order of it is documented, and it cannot be filtered.
+        """
+        found: dict[str, RemoteBatch] = {}
+        token, seen = "", set[str]()
+        async with repeatable("list", named=False):
+            while True:
+                query: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": token} if token else {})
+                page = await self._wire.call("GET", "batches", query=query)
+                listed = [mapping(item) for item in items(page.get("operations")) or items(page.get("batches"))]
+                ours = [self._read(item) for item in listed if is_ours(item, batch)]
+                found |= {remote.remote_id: remote for remote in ours}
+                seen.add(token)
+                token = text(page.get("nextPageToken")) or ""
+                if not token:
+                    return oldest_first(found.values())
+                if token in seen or len(seen) > _MAX_PAGES:
+                    raise Retryable(f"list: not at its end after {len(seen)} pages")
+
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """The batch as it is now."""
+        async with repeatable("poll"):
+            return self._read(await self._wire.call("GET", remote.remote_id))
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Download the result file as it is, or write inlined responses one by one; whichever there is."""
+        async with repeatable("fetch"):
+            operation = await self._wire.call("GET", remote.remote_id, slow=True)
+            file = result_file(operation)
+            if file is None:
+                await asyncio.to_thread(_write_rows, operation, to)
+                return
+            with _open(to, "w+b") as target:
+                await self._wire.sdk.files.download(file=file, destination=cast("str", target))
+                _end_line(target)
+
+    async def cancel(self, remote: RemoteBatch) -> None:
+        """Ask for the end of a batch; one that has ended is left as it is."""
+        try:
+            async with repeatable("cancel", refusable=True):
+                await self._wire.call("POST", f"{remote.remote_id}:cancel", content=b"{}")
+        except (Rejected, Retryable) as refused:
+            if (await self.poll(remote)).state is RemoteState.RUNNING:
+                raise Retryable(refused.reason) from refused
+
+    async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
+        """Delete the input file, the result file, and the batch itself once it has ended: `find` reads the whole list."""
+        names = [batch.file_id]
+        if remote is not None:
+            names.append(remote.where.get(RESULT_FILE))
+            names.append(remote.remote_id if remote.state is not RemoteState.RUNNING else None)
+        for name in names:
+            if name:
+                await self._delete(name)
+
+    async def complete(self, call: Call) -> Result:
+        """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
+        verb = "embedContent" if call.endpoint == EMBEDDINGS else "generateContent"
+        content = orjson.dumps(request_of(call, self._dialect))
+        async with creating():
+            try:
+                path = f"{model_path(call.model)}:{verb}"
+                response = await self._wire.call("POST", path, content=content, slow=True)
+            except ErrorAnswer as answer:
+                if answer.status < 400:
+                    raise
+                return failed({"code": 401} if key_problem(answer) else {"code": answer.status, **answer.error})
+        return decode_response(response, model=call.model)
+
+    async def aclose(self) -> None:
+        """Close the SDK's connections."""
+        await self._wire.aclose()
+
+    def _read(self, operation: Mapping[str, object]) -> RemoteBatch:
+        """The batch in `operation`; a state that is not known is named in the log once."""
+        state = state_name(operation)
+        remote = remote_batch(operation)
+        if state not in STATES and state not in self._strange_states:
+            self._strange_states.add(state)
+            _log.warning("unknown_remote_state", provider=self.name, state=state[:40], treated_as=str(remote.state))
+        return remote
+
+    async def _sent_file(self, batch: Batch) -> Mapping[str, object]:
+        """The file, uploaded now or before."""
+        name = f"files/{batch.marker}"
+        try:
+            sent = await self._wire.sdk.files.upload(
+                file=batch.spool,
+                config={
+                    "name": name,
+                    "mime_type": "application/jsonl",
+                    "display_name": f"{display_name(batch.marker)}.jsonl",
+                },
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            # What the SDK raises for an answer without an upload address, or without a file at the end.
+            raise Retryable(f"upload: {type(error).__name__}") from error
+        except Exception as error:
+            answer = sdk_answer(error)
+            if answer is None or not already_exists(answer):
+                raise
+            return await self._present_file(name, batch.size)
+        return {"name": sent.name or name, "state": getattr(sent.state, "value", None)}
+
+    async def _present_file(self, name: str, size: int) -> Mapping[str, object]:
+        """The file of that name; if it is not whole, it is deleted and the upload may be tried again."""
+        try:
+            file = await self._wire.call("GET", name)
+        except ErrorAnswer as answer:
+            raise Retryable(f"upload: {name} is taken and cannot be read: status {answer.status}") from answer
+        if count(file.get("sizeBytes")) == size and file.get("state") != _BROKEN_FILE:
+            return file
+        await self._delete(name)
+        raise Retryable(f"upload: {name} was there and not whole; it has been deleted", retry_after=1.0)
+
+    async def _until_usable(self, file: Mapping[str, object]) -> None:
+        """Wait while the provider still reads the file."""
+        deadline = self.clock.monotonic() + self._own.upload_wait_seconds
+        pause = 0.5
+        name = text(file.get("name")) or ""
+        while file.get("state") == _PENDING_FILE:
+            if self.clock.monotonic() + pause > deadline:
+                raise Retryable(f"upload: {name} is still being read by the provider")
+            await self.clock.sleep(pause)
+            pause = min(pause * 2, 10.0)
+            file = await self._wire.call("GET", name)
+        if file.get("state") == _BROKEN_FILE:
+            reason = text(mapping(file.get("error")).get("message")) or "no reason given"
+            raise Rejected(f"upload: the provider cannot use the file: {reason[:200]}")
+
+    async def _delete(self, name: str) -> None:
+        try:
+            async with repeatable("discard", refusable=True):
+                await self._wire.call("DELETE", name)
+        except (Missing, Rejected):
+            return
+
+
+def _inline_rows(spool: Path) -> list[bytes]:
+    with spool.open("rb") as lines:
+        return [inline_row(line) for line in lines]
+
+
+def _write_rows(operation: Mapping[str, object], to: Path) -> None:
+    with to.open("wb") as target:
+        for row in inlined_rows(operation):
+            target.write(row + b"\n")
+
+
+def _open(path: Path, mode: Literal["w+b"]) -> IO[bytes]:
+    """`path` opened, for the SDK to write to piece by piece."""
+    return path.open(mode)
+
+
+def _end_line(target: IO[bytes]) -> None:
+    """Give the last row the newline that it may lack."""
+    if target.tell():
+        target.seek(-1, 2)
+        if target.read(1) != b"\n":
+            target.write(b"\n")

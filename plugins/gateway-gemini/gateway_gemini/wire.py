@@ -1,0 +1,98 @@
+"""The two ways to the API: the SDK, for files, and plain calls over the SDK's own connections, for everything else.
+
+Plain, because the SDK leaves out what recovery needs (an operation's error, `batchStats`, `inputConfig`), and because its
+typed create call would take every inline request apart and put it together again. Nothing here sends a call twice: the
+SDK is given an httpx2 client, since its aiohttp path repeats a call whose connection was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import orjson
+
+from gateway_gemini.failures import ErrorAnswer
+from gateway_gemini.remote import parse_object
+from gateway_gemini.settings import GeminiSettings
+
+if TYPE_CHECKING:
+    from google.genai.client import AsyncClient
+
+
+class Wire:
+    """One account's connections. Made without any I/O."""
+
+    def __init__(self, settings: GeminiSettings) -> None:
+        """The SDK is imported here."""
+        import httpx2
+        from google import genai
+        from google.genai import types
+
+        key = settings.api_key.get_secret_value() or "missing"
+        self._root = f"{settings.base_url.rstrip('/')}/{settings.api_version}"
+        self._headers = {"x-goog-api-key": key, "content-type": "application/json"}
+        self._quick = httpx2.Timeout(settings.timeout_seconds, connect=10.0)
+        self._slow = httpx2.Timeout(settings.transfer_timeout_seconds, connect=10.0)
+        self._http = httpx2.AsyncClient(timeout=self._quick)
+        self._client = genai.Client(
+            vertexai=False,
+            api_key=key,
+            http_options=types.HttpOptions(
+                base_url=settings.base_url,
+                api_version=settings.api_version,
+                timeout=int(settings.transfer_timeout_seconds * 1000),
+                httpx_async_client=self._http,
+                retry_options=types.HttpRetryOptions(attempts=1),
+            ),
+        )
+
+    @property
+    def sdk(self) -> AsyncClient:
+        """Google's client."""
+        return self._client.aio
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        query: Mapping[str, str | int] | None = None,
+        slow: bool = False,
+    ) -> dict[str, object]:
+        """One request, sent once, and the object that it was answered with; `path` is below the API's version.
+
+        Raises `ErrorAnswer` for any status but 200, `Ambiguous` for an answer that is no object, and what httpx2 raises.
+        """
+        response = await self._http.request(
+            method,
+            f"{self._root}/{path}",
+            content=content,
+            params=query,
+            headers=self._headers,
+            timeout=self._slow if slow else self._quick,
+        )
+        if response.status_code != 200:
+            raise ErrorAnswer(response.status_code, _parsed(response.content), response.headers.get("retry-after", ""))
+        return parse_object(response.content)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+        await self._client.aio.aclose()
+        self._client.close()
+
+
+def model_path(model: str) -> str:
+    """The resource name of a model, safe in a path."""
+    name = model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
+    return quote(name, safe="/-._~")
+
+
+def _parsed(content: bytes) -> object:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
