@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import orjson
@@ -54,6 +55,8 @@ class Provider(ABC):
     batch: ClassVar[bool] = True
     #: The kind's simulator as "module:Class", for `sandbox = true`.
     simulator: ClassVar[str | None] = None
+    #: Keys of its table that `sandbox = true` fills in where they are missing, beside `base_url` and `api_key`.
+    sandbox_settings: ClassVar[Mapping[str, object]] = MappingProxyType({})
     #: How many calls of `complete` core has under way at once in one process; an instance may set its own in `__init__`.
     concurrency: int = 4
     #: How long core waits for one of them, in seconds: then it is cancelled and counts as an attempt. As `concurrency`.

@@ -304,6 +304,7 @@ def _settings(
     """The table's own keys as the kind's model; what it does not accept goes to `mistakes`, without the values."""
     values = dict(table.settings)
     if simulator is not None:
+        values = {**kind.sandbox_settings, **values}
         values["base_url"] = simulator
         values["api_key"] = values.get("api_key") or "sandbox"
     model = kind.Settings

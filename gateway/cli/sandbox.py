@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -158,6 +159,13 @@ async def _serve(simulators: Sequence[Simulator], host: str, port: int, *, as_js
         await server.stop()
 
 
+def _sandbox_settings(kind: str) -> Mapping[str, object]:
+    """What else a table of this kind needs to talk to its simulator."""
+    from gateway.plugins import load_plugins
+
+    return load_plugins().kinds[kind].provider_class.sandbox_settings
+
+
 def _announce(server: SandboxServer, simulators: Sequence[Simulator], *, as_json: bool) -> None:
     places = [
         {"kind": each.name, "base_url": server.base_url(each), "control_url": f"{server.url(each)}/_sandbox"}
@@ -169,5 +177,8 @@ def _announce(server: SandboxServer, simulators: Sequence[Simulator], *, as_json
     for place in places:
         click.echo(f"# what was submitted, and how often: {place['control_url']}/ledger")
         click.echo(f'[providers.{place["kind"]}]\nkind = "{place["kind"]}"\nbase_url = "{place["base_url"]}"')
-        click.echo('api_key = "sandbox"\n')
+        click.echo('api_key = "sandbox"')
+        for key, value in _sandbox_settings(place["kind"]).items():
+            click.echo(f"{key} = {json.dumps(value)}")
+        click.echo()
     click.echo("Simulating until Ctrl-C. Put one of these tables into config.toml; any key will do.")

@@ -48,6 +48,8 @@ class Simulator(ABC):
     kind: ClassVar[str]
     #: What follows the prefix in the base URL that the kind's SDK takes.
     base_path: ClassVar[str] = ""
+    #: A model of the real provider whose prices are known, if there is one: for demonstrations and their bill.
+    priced_model: ClassVar[str] = "sim-small"
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None
@@ -90,7 +92,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def row(self, line: Line, outcome: Outcome, batch: StoredBatch) -> bytes:
-        """One row of a result file, without its newline."""
+        """One row of a result file, without its newline; empty where this provider writes none."""
 
     def new_batch_id(self) -> str:
         """The id of the next batch, in this provider's form; no file has it."""

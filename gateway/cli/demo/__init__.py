@@ -1,6 +1,8 @@
 """`batchway demo`: a labelling job through simulated batches, with a crash in the middle, and the bill.
 
-workload   the job: what is asked, and what the right answers are
+cast       which simulated providers take part
+workload   the job: what is asked
+oracle     what the right answers are
 processes  the sandbox and the gateway as processes of their own
 walk       the demonstration, step by step
 bill       what it came to
@@ -22,20 +24,29 @@ from gateway.cli.output import complaints, ignored_config_option
 
 @click.command(short_help="See it work: a labelling job, a crash, the bill.")
 @ignored_config_option
+@click.option(
+    "--provider",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="Only this simulated provider; may be repeated. All that are installed, if none is named.",
+)
 @click.option("--requests", "count", default=300, show_default=True, type=click.IntRange(min=4))
 @click.option("--batch-seconds", default=12.0, show_default=True, help="How long a simulated batch runs, more or less.")
 @click.option(
     "--directory", type=click.Path(path_type=Path), help="An empty folder to leave everything in; else nowhere."
 )
-def demo(*, count: int, batch_seconds: float, directory: Path | None) -> None:
-    """Send a labelling job through the gateway and a simulated provider: no key, no money, half a minute.
+def demo(*, kinds: tuple[str, ...], count: int, batch_seconds: float, directory: Path | None) -> None:
+    """Send a labelling job through the gateway and simulated providers: no key, no money, half a minute.
 
     The gateway is killed on the way. Exits with 1 if an answer is wrong or anything was asked for twice.
     """
+    from gateway.cli.demo.cast import parts
     from gateway.cli.demo.walk import Wishes, walk
 
+    cast = parts(kinds)
     with complaints(), _folder(directory) as folder:
-        wishes = Wishes(count=count, batch_seconds=batch_seconds, directory=folder)
+        wishes = Wishes(cast=cast, count=count, batch_seconds=batch_seconds, directory=folder)
         try:
             right = asyncio.run(_interruptible(walk(wishes)))
         except asyncio.CancelledError:

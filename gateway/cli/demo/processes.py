@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -105,13 +105,13 @@ class Child:
 
 
 class SandboxProcess:
-    """`batchway sandbox` with one simulated provider."""
+    """`batchway sandbox` with the simulated providers."""
 
-    def __init__(self, directory: Path, *, batch_seconds: float) -> None:
+    def __init__(self, directory: Path, kinds: Sequence[str], *, batch_seconds: float) -> None:
         """Keeps its state in `directory`; batches run for about `batch_seconds`."""
         self._child = Child(
             [
-                *("sandbox", "openai", "--port", "0", "--json", "--directory", str(directory / "provider")),
+                *("sandbox", *kinds, "--port", "0", "--json", "--directory", str(directory / "provider")),
                 *(
                     "--validating-seconds",
                     "0.3",
@@ -124,20 +124,26 @@ class SandboxProcess:
             ],
             directory / "sandbox.log",
         )
-        self.base_url = ""
-        self._control_url = ""
+        #: By kind.
+        self.base_urls: dict[str, str] = {}
+        self._control_urls: dict[str, str] = {}
 
     async def start(self) -> None:
         """Returns once it listens."""
         await self._child.start()
         places = await self._child.read_json()
-        place = places[0] if isinstance(places, list) and places else {}
-        self.base_url, self._control_url = str(place.get("base_url")), str(place.get("control_url"))
+        for place in places if isinstance(places, list) else ():
+            self.base_urls[place["kind"]] = place["base_url"]
+            self._control_urls[place["kind"]] = place["control_url"]
 
-    async def submissions(self) -> Submissions:
-        """Its ledger: what was submitted, and how often."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self._control_url}/ledger") as response:
-            return msgspec.json.decode(await response.read(), type=Submissions)
+    async def submissions(self) -> dict[str, Submissions]:
+        """The ledger of each kind: what was submitted, and how often."""
+        found: dict[str, Submissions] = {}
+        async with aiohttp.ClientSession() as session:
+            for kind, url in self._control_urls.items():
+                async with session.get(f"{url}/ledger") as response:
+                    found[kind] = msgspec.json.decode(await response.read(), type=Submissions)
+        return found
 
     async def stop(self) -> None:
         """End it."""

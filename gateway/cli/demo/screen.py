@@ -70,6 +70,13 @@ class Screen:
             table.add_row(kind, escape(task.prompt), escape(answer.choices[0].message.content or ""))
         self._console.print(table, soft_wrap=False)
 
+    def providers(self, rows: Sequence[tuple[str, ...]]) -> None:
+        """What each provider did."""
+        table = Table("provider", "requests", "batches", "cost", "saved", box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table, soft_wrap=False)
+
     def bill(self, lines: Sequence[tuple[str, str]]) -> None:
         """What it came to."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=True)

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from openai import AsyncOpenAI, OpenAIError
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat import ChatCompletion
 
-from gateway.cli.demo.bill import Totals, bill_lines, totals
+from gateway.cli.demo.bill import Totals, bill_lines, provider_rows, totals, whole
+from gateway.cli.demo.cast import Part, tables
+from gateway.cli.demo.oracle import Oracle, Said
 from gateway.cli.demo.processes import DemoFailed, GatewayProcess, SandboxProcess, free_port
 from gateway.cli.demo.screen import Screen
-from gateway.cli.demo.workload import Task, labelling_job
+from gateway.cli.demo.workload import Task, dealt, labelling_job
 from gateway.cli.reading import open_ledger
 from gateway.clock import Clock, SystemClock
 from gateway.config import Storage
 from gateway.records import BatchState
 from gateway.store.shipping import BatchRow
 
-#: A model whose batch and list prices are both known.
-MODEL = "gpt-4.1-mini"
 #: The client's own patience with a gateway that is being restarted; its default, 2, bridges about 1.5 s.
 MAX_RETRIES = 6
-#: So many batches the job is cut into.
-BATCHES = 4
+#: So many batches the job is cut into for one provider alone, and for each of several.
+BATCHES_ALONE = 4
+BATCHES = 2
 _LOOK_SECONDS = 0.2
 
 _CONFIG = """\
-# Made by `batchway demo`. base_url points at the simulated provider; everything is quicker than with a real one.
+# Made by `batchway demo`. Each base_url points at a simulated provider; everything is quicker than with a real one.
 [server]
 port = {port}
 [storage]
@@ -45,30 +46,31 @@ max_seconds = 1
 [retries]
 quarantine_seconds = 5
 breaker_seconds = 0.5
-[providers.openai]
-kind = "openai"
-base_url = "{base_url}"
-api_key = "sandbox"
-limits = {{ min_poll_seconds = 0.5 }}
-[[routes]]
-model = "*"
-provider = "openai"
-"""
+{tables}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What the command was asked for."""
 
+    cast: Sequence[Part]
     count: int
     batch_seconds: float
     directory: Path
+
+    @property
+    def most_requests(self) -> int:
+        """What a batch may hold, so that every provider gets some."""
+        batches = BATCHES if len(self.cast) > 1 else BATCHES_ALONE
+        return max(1, -(-self.count // (len(self.cast) * batches)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """Who is on it."""
 
+    #: What to ask for, by provider.
+    models: Mapping[str, str]
     sandbox: SandboxProcess
     gateway: GatewayProcess
     data: Path
@@ -79,7 +81,7 @@ class Stage:
 async def walk(wishes: Wishes) -> bool:
     """Everything; whether all answers were right and nothing was submitted twice. Children end with it, however it ends."""
     screen = Screen(SystemClock())
-    job = labelling_job(wishes.count)
+    job = dealt(labelling_job(wishes.count), [part.kind for part in wishes.cast])
     async with AsyncExitStack() as stack:
         stage = await _set(wishes, screen, stack)
         screen.say(
@@ -88,29 +90,37 @@ async def walk(wishes: Wishes) -> bool:
         first = await _first_pass(stage, job)
         screen.samples(job, first)
         second = await _second_pass(stage, job)
-        bill = await totals(open_ledger(Storage(directory=stage.data)), await stage.sandbox.submissions())
-    found = faults(job, first, second, bill)
-    _verdict(screen, first, bill, found)
+        submissions = await stage.sandbox.submissions()
+        bills = await totals(open_ledger(Storage(directory=stage.data)), wishes.cast, submissions)
+    expected = await right_answers(job, wishes.cast, wishes.directory)
+    found = faults(expected, first, second, bills)
+    _verdict(screen, first, bills, found)
     return not found
 
 
 async def _set(wishes: Wishes, screen: Screen, stack: AsyncExitStack) -> Stage:
     """Start the simulated provider and the gateway."""
     clock = SystemClock()
-    sandbox = SandboxProcess(wishes.directory, batch_seconds=wishes.batch_seconds)
+    kinds = [part.kind for part in wishes.cast]
+    sandbox = SandboxProcess(wishes.directory, kinds, batch_seconds=wishes.batch_seconds)
     stack.push_async_callback(sandbox.stop)
     await sandbox.start()
-    screen.say(
-        f"A simulated provider listens at {sandbox.base_url}; its batches take about {wishes.batch_seconds:g} s."
-    )
+    screen.say(f"Simulated: {', '.join(kinds)}. Their batches take about {wishes.batch_seconds:g} s.")
     port = free_port()
     config = wishes.directory / "config.toml"
-    most = max(1, -(-wishes.count // BATCHES))
-    config.write_text(_CONFIG.format(port=port, most=most, base_url=sandbox.base_url), encoding="utf-8")
+    providers = tables(wishes.cast, sandbox.base_urls)
+    config.write_text(_CONFIG.format(port=port, most=wishes.most_requests, tables=providers), encoding="utf-8")
     gateway = GatewayProcess(wishes.directory, config, port, clock)
     stack.push_async_callback(gateway.stop)
     await gateway.start()
-    return Stage(sandbox=sandbox, gateway=gateway, data=wishes.directory / "data", screen=screen, clock=clock)
+    return Stage(
+        models={part.kind: f"{part.kind}/{part.model}" for part in wishes.cast},
+        sandbox=sandbox,
+        gateway=gateway,
+        data=wishes.directory / "data",
+        screen=screen,
+        clock=clock,
+    )
 
 
 async def _first_pass(stage: Stage, job: Sequence[Task]) -> list[ChatCompletion]:
@@ -170,7 +180,7 @@ async def _second_pass(stage: Stage, job: Sequence[Task]) -> list[ChatCompletion
     begun = stage.clock.monotonic()
     answers = await _ask(stage, job, "answers")
     seconds = stage.clock.monotonic() - begun
-    stage.screen.say(f"{len(answers)} answers from store in {seconds:.1f} s; the provider was not asked.")
+    stage.screen.say(f"{len(answers)} answers from store in {seconds:.1f} s; no provider was asked.")
     return answers
 
 
@@ -180,7 +190,7 @@ async def _ask(stage: Stage, job: Sequence[Task], what: str) -> list[ChatComplet
         with stage.screen.progress(what, len(job)) as progress:
 
             async def one(task: Task) -> ChatCompletion:
-                answer = await client.chat.completions.create(model=MODEL, messages=_messages(task), temperature=0)
+                answer = await client.chat.completions.create(model=stage.models[task.provider], messages=task.messages)
                 progress.advance()
                 return answer
 
@@ -190,38 +200,54 @@ async def _ask(stage: Stage, job: Sequence[Task], what: str) -> list[ChatComplet
                 raise DemoFailed(f"a call failed: {type(error).__name__}: {error}") from error
 
 
-def _messages(task: Task) -> list[ChatCompletionMessageParam]:
-    return [{"role": "system", "content": task.system}, {"role": "user", "content": task.prompt}]
+async def right_answers(job: Sequence[Task], cast: Sequence[Part], directory: Path) -> list[Said]:
+    """What the simulated providers say to each task."""
+    clock = SystemClock()
+    oracles = {
+        part.kind: Oracle(part.provider_class, part.simulator_class, clock, directory / "oracle" / part.kind)
+        for part in cast
+    }
+    models = {part.kind: part.model for part in cast}
+    said = [oracles[task.provider].says(models[task.provider], {"messages": task.messages}) for task in job]
+    for oracle in oracles.values():
+        await oracle.provider.aclose()
+    return said
 
 
-def wrong_answers(job: Sequence[Task], answers: Sequence[ChatCompletion]) -> int:
+def wrong_answers(expected: Sequence[Said], answers: Sequence[ChatCompletion]) -> int:
     """How many answers are not what the simulated provider says to that very request."""
     return sum(
-        answer.choices[0].message.content != task.expected(MODEL)
+        answer.choices[0].message.content != said.text
         or answer.usage is None
-        or answer.usage.prompt_tokens != task.prompt_tokens
-        for task, answer in zip(job, answers, strict=True)
+        or answer.usage.prompt_tokens != said.prompt_tokens
+        for said, answer in zip(expected, answers, strict=True)
     )
 
 
 def faults(
-    job: Sequence[Task], first: Sequence[ChatCompletion], second: Sequence[ChatCompletion], bill: Totals
+    expected: Sequence[Said],
+    first: Sequence[ChatCompletion],
+    second: Sequence[ChatCompletion],
+    bills: Sequence[Totals],
 ) -> list[str]:
     """Everything that is not as promised, for a person; empty: all is well."""
     changed = sum(one.model_dump() != other.model_dump() for one, other in zip(first, second, strict=True))
+    bill, asked = whole(bills), len(expected)
     counts = {
-        "answers that are not those of their questions": wrong_answers(job, first),
+        "answers that are not those of their questions": wrong_answers(expected, first),
         "answers that changed in the second pass": changed,
         "questions submitted more than once": bill.repeated,
-        "lines more or less than questions": abs(bill.lines - len(job)),
-        "requests more or less than questions": abs(bill.requests - len(job)),
+        "lines more or less than questions": abs(bill.lines - asked),
+        "requests more or less than questions": abs(bill.requests - asked),
     }
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
-def _verdict(screen: Screen, answers: Sequence[ChatCompletion], bill: Totals, found: Sequence[str]) -> None:
+def _verdict(screen: Screen, answers: Sequence[ChatCompletion], bills: Sequence[Totals], found: Sequence[str]) -> None:
     """Show the bill, what the labels were, and what is wrong, if anything."""
-    screen.bill(bill_lines(bill))
+    if len(bills) > 1:
+        screen.providers(provider_rows(bills))
+    screen.bill(bill_lines(whole(bills), [bill.provider for bill in bills if bill.cost_usd is None]))
     labels = Counter(answer.choices[0].message.content or "" for answer in answers)
     screen.say(f"Labels: {', '.join(f'{count} {label}' for label, count in labels.most_common())}.")
     screen.say(f"NOT RIGHT: {'; '.join(found)}" if found else "Every answer was that of its own question.")

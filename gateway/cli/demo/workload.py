@@ -1,18 +1,16 @@
-"""A labelling job: ordinary chat completions with one right answer each, made of templates, the same at every run.
+"""A labelling job: ordinary chat completions, made of templates, the same at every run, dealt out to the providers.
 
-"Right" is what the simulated provider says to a request: a function of the request, so that an answer that belongs to
-somebody else shows.
+Each has one right answer: what the simulated provider says to it (`gateway.cli.demo.oracle`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
-from gateway.sandbox import answer_text, body_hash, tokens_of
+from openai.types.chat import ChatCompletionMessageParam
 
 _SYSTEM = "You label texts. Follow the instruction and write nothing else."
 
@@ -42,21 +40,13 @@ class Task:
     kind: str
     #: A text, and after it what is asked about it.
     prompt: str
-
-    system: str = _SYSTEM
-
-    def expected(self, model: str) -> str:
-        """What the simulated provider answers to exactly this request, at temperature 0."""
-        return answer_text(self.prompt, body_hash({"model": model, "messages": self._messages, "temperature": 0}))
+    #: The provider it is dealt to.
+    provider: str = ""
 
     @property
-    def prompt_tokens(self) -> int:
-        """How many tokens it counts for the question."""
-        return tokens_of(len(orjson.dumps(self._messages)))
-
-    @property
-    def _messages(self) -> list[dict[str, str]]:
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.prompt}]
+    def messages(self) -> list[ChatCompletionMessageParam]:
+        """The conversation that is sent."""
+        return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": self.prompt}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +66,15 @@ class Scene:
     def turned(self) -> str:
         """The same in the passive voice."""
         return f"{self.day} {self.thing} was {self.deed} near the {self.place} by {self.person}"
+
+
+def dealt(job: Sequence[Task], providers: Sequence[str]) -> list[Task]:
+    """The tasks of `job`, to the providers in turn; each provider gets tasks of every kind."""
+    kinds = len({task.kind for task in job}) or 1
+    return [
+        dataclasses.replace(task, provider=providers[number // kinds % len(providers)])
+        for number, task in enumerate(job)
+    ]
 
 
 def labelling_job(count: int) -> list[Task]:

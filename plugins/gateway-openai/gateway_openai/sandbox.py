@@ -39,6 +39,7 @@ class OpenAISimulator(Simulator):
 
     kind: ClassVar[str] = "openai"
     base_path: ClassVar[str] = "/v1"
+    priced_model: ClassVar[str] = "gpt-4.1-mini"
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None

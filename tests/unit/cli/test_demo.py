@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from openai.types.chat import ChatCompletion
 
-from gateway.cli.demo.bill import Totals, bill_lines
-from gateway.cli.demo.walk import MODEL, faults, wrong_answers
-from gateway.cli.demo.workload import Task, labelling_job
+from gateway.cli.demo.bill import Totals, bill_lines, whole
+from gateway.cli.demo.cast import Part, parts
+from gateway.cli.demo.oracle import Oracle, Said
+from gateway.cli.demo.walk import faults, right_answers, wrong_answers
+from gateway.cli.demo.workload import dealt, labelling_job
+from gateway.clock import SystemClock
 
 
 @pytest.mark.parametrize("count", [4, 300, 3000])
@@ -24,10 +28,10 @@ def test_the_job_is_the_same_at_every_run() -> None:
     assert labelling_job(40) == labelling_job(60)[:40]
 
 
-def test_the_job_has_four_kinds_and_many_labels() -> None:
+async def test_the_job_has_four_kinds_and_many_labels(tmp_path: Path) -> None:
     """Each kind is asked as often as the others, and no label answers most of them."""
-    job = labelling_job(300)
-    labels = Counter(task.expected(MODEL) for task in job)
+    job = dealt(labelling_job(300), ["openai"])
+    labels = Counter(said.text for said in await right_answers(job, parts(["openai"]), tmp_path))
 
     assert set(Counter(task.kind for task in job).values()) == {75}
     assert labels.keys() == {"yes", "no", "entailment", "neutral", "contradiction", "positive", "negative"}
@@ -41,7 +45,7 @@ def answer(text: str, tokens: int) -> ChatCompletion:
             "id": "chatcmpl-1",
             "object": "chat.completion",
             "created": 1,
-            "model": MODEL,
+            "model": "m",
             "choices": [
                 {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}},
             ],
@@ -50,19 +54,53 @@ def answer(text: str, tokens: int) -> ChatCompletion:
     )
 
 
-def right(task: Task) -> ChatCompletion:
-    """What the simulated provider says to it."""
-    return answer(task.expected(MODEL), task.prompt_tokens)
+def right(said: Said) -> ChatCompletion:
+    """What the simulated provider says."""
+    return answer(said.text, said.prompt_tokens)
+
+
+SAID = [Said(text=text, prompt_tokens=tokens) for text, tokens in (("yes", 3), ("no", 3), ("no", 4), ("maybe", 5))]
 
 
 def test_somebody_elses_answer_is_noticed() -> None:
     """An answer of another question shows by its label, or by the tokens it was billed for."""
-    job = labelling_job(8)
-    answers = [right(task) for task in job]
-    swapped = [answers[1], answers[0], *answers[2:]]
+    answers = [right(said) for said in SAID]
 
-    assert wrong_answers(job, answers) == 0
-    assert wrong_answers(job, swapped) == 2
+    assert wrong_answers(SAID, answers) == 0
+    assert wrong_answers(SAID, [answers[1], answers[0], *answers[2:]]) == 2
+    assert wrong_answers(SAID, [answers[0], answers[2], answers[1], answers[3]]) == 2
+
+
+def test_the_job_is_dealt_to_all_providers_alike() -> None:
+    """Every provider gets as many tasks as the others, of every kind."""
+    job = dealt(labelling_job(240), ["a", "b", "c"])
+
+    assert Counter(task.provider for task in job) == {"a": 80, "b": 80, "c": 80}
+    assert all({task.kind for task in job if task.provider == name} == {t.kind for t in job} for name in "abc")
+
+
+@pytest.mark.parametrize("part", parts([]), ids=lambda part: part.kind)
+async def test_every_simulated_provider_says_different_things(part: Part, tmp_path: Path) -> None:
+    """Of whichever kind, two questions get two answers, and one question the same answer twice: so a mix-up shows."""
+    oracle = Oracle(part.provider_class, part.simulator_class, SystemClock(), tmp_path)
+    first, second = [{"messages": [{"role": "user", "content": text}]} for text in ("What is it?", "Who was it?")]
+
+    assert "What is it?" in oracle.says(part.model, first).text
+    assert oracle.says(part.model, first) == oracle.says(part.model, first)
+    assert oracle.says(part.model, first) != oracle.says(part.model, second)
+    await oracle.provider.aclose()
+
+
+def test_unknown_prices_are_left_out_of_the_sum_and_named() -> None:
+    """Of two providers the one without a price is named beside what the other cost; if none has one, there is no sum."""
+    known = Totals(
+        provider="a", requests=1, batches=1, lines=1, repeated=0, cost_usd=1.0, saved_usd=1.0, wasted_usd=0.0
+    )
+    unknown = dataclasses.replace(known, provider="b", cost_usd=None, saved_usd=None)
+
+    assert whole([known, unknown]).cost_usd == 1.0
+    assert dict(bill_lines(whole([known, unknown]), ["b"]))["not in these sums, price unknown"] == "b"
+    assert whole([unknown]).cost_usd is None
 
 
 def test_an_unknown_price_stays_unknown() -> None:
@@ -84,13 +122,12 @@ def test_a_synchronous_run_costs_what_was_paid_and_saved() -> None:
 
 def test_whatever_is_off_is_found() -> None:
     """A wrong answer, one that changed, a repeated, missing or superfluous line each make the demonstration fail."""
-    job = labelling_job(4)
-    answers = [right(task) for task in job]
+    answers = [right(said) for said in SAID]
     other = [answers[1], *answers[1:]]
     good = Totals(requests=4, batches=1, lines=4, repeated=0, cost_usd=None, saved_usd=None, wasted_usd=0.0)
 
-    assert faults(job, answers, answers, good) == []
-    assert len(faults(job, other, other, good)) == 1
-    assert len(faults(job, answers, other, good)) == 1
+    assert faults(SAID, answers, answers, [good]) == []
+    assert len(faults(SAID, other, other, [good])) == 1
+    assert len(faults(SAID, answers, other, [good])) == 1
     for change in ({"repeated": 1}, {"lines": 5}, {"lines": 3}, {"requests": 3}):
-        assert len(faults(job, answers, answers, dataclasses.replace(good, **change))) == 1
+        assert len(faults(SAID, answers, answers, [dataclasses.replace(good, **change)])) == 1
