@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from openai.types.chat import completion_create_params as sdk
 
 from gateway.chat import ChatRequest, Effort, JsonObject, JsonSchema, Text, UserTurn, read_chat
+from gateway.chat.reading import KNOWN
 from gateway.errors import Unsupported
 from tests.unit.chat.bodies import any_json, body, refused, strange_bodies
 
@@ -265,3 +267,21 @@ def test_every_field_of_openais_sdk_is_known(name: str) -> None:
         read_chat(body() | {name: _SAID[name]})
     assert caught.value.field == name
     assert "is not a field" not in caught.value.reason
+
+
+def table() -> dict[str, list[str]]:
+    """The rows of the page's table of fields, by the first word."""
+    page = Path(__file__).parents[3].joinpath("docs", "translation.md").read_text("utf-8")
+    lines = page.partition("| field |")[2].partition("\n\n")[0].splitlines()[2:]
+    return {line.split("`")[1]: line.strip("| ").split(" | ") for line in lines}
+
+
+def test_the_page_says_what_becomes_of_every_field() -> None:
+    """Each field that is read has its row, and no other has one; `cache` never gets this far."""
+    assert set(table()) == KNOWN - {"cache"}
+    assert {name: len(cells) for name, cells in table().items()} == dict.fromkeys(table(), 4)
+
+
+def test_the_page_names_every_field_of_openais_sdk() -> None:
+    """A new field of OpenAI's gets a row before the SDK's new version passes."""
+    assert set(table()) == set(typing.get_type_hints(sdk.CompletionCreateParamsStreaming)) | {"top_k"}
