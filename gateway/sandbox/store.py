@@ -55,6 +55,11 @@ class Store:
         if not keep_bytes:
             self.path(file_id).unlink(missing_ok=True)
 
+    def delete_batch(self, batch_id: str) -> None:
+        """Forget a batch, which has to be there; its files stay."""
+        del self.batches[batch_id]
+        (self.directory / "records" / f"{batch_id}.json").unlink(missing_ok=True)
+
     def next_number(self) -> int:
         """The place of the next batch in the order of creation."""
         return len(self.batches) + 1
