@@ -138,7 +138,7 @@ def create_failure(answer: Answer) -> ProviderError:
     if answer.status in (401, 402, 403):
         return Unauthorised(reason)
     # A precondition is the project's (service agents being made, an API switched off), never a request's.
-    if answer.status == 429 or answer.name == "FAILED_PRECONDITION":
+    if answer.status == 429 or (answer.status == 400 and answer.name == "FAILED_PRECONDITION"):
         return Retryable(reason, retry_after=answer.retry_after)
     return Rejected(reason)
 
