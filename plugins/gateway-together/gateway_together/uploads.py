@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class Uploads:
                 response = await self._http.put(
                     url,
                     content=_chunks(spool),
-                    headers={"Content-Length": str(batch.size)},
+                    headers={"Content-Length": str(os.fstat(spool.fileno()).st_size)},
                     follow_redirects=False,
                     timeout=httpx.Timeout(self._settings.transfer_timeout_seconds, connect=10.0),
                 )

@@ -1,0 +1,206 @@
+"""The three steps of an upload, what is left of one that broke off, and what the provider makes of the file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import web
+from together_lab import MARKER, base_url, chat, provider_at, sdk, written
+
+from gateway import Batch, Rejected, RemoteState, Retryable, Unauthorised
+from gateway.sandbox import Fault, FaultKind, Operation, StoredFile
+from gateway.testing import Lab
+
+
+def kept(lab: Lab) -> list[StoredFile]:
+    """The files that the account has."""
+    return list(lab.simulator.store.files.values())
+
+
+def uploads(lab: Lab) -> int:
+    """How many steps of uploads have arrived."""
+    return lab.simulator.ledger.calls["upload"]
+
+
+async def test_the_file_is_named_after_the_marker(lab: Lab) -> None:
+    """What arrives is the spool, byte for byte, for batches, under the marker's name; it takes three calls."""
+    batch = await lab.upload(chat("x"), chat("\u2028"))
+    [file] = kept(lab)
+
+    assert (file.id, file.filename, file.purpose) == (batch.file_id, f"{MARKER}.jsonl", "batch-api")
+    assert lab.simulator.store.path(file.id).read_bytes() == batch.spool.read_bytes()
+    assert uploads(lab) == 3
+
+
+async def test_the_same_bytes_are_not_sent_twice(lab: Lab) -> None:
+    """A repeated upload is told that the file is there, and gives the id it has."""
+    batch = await lab.upload(chat("x"))
+    again = await lab.provider.upload(batch)
+
+    assert again == batch.file_id
+    assert uploads(lab) == 4
+    assert len(kept(lab)) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/storage/", "/preprocess"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.STATUS])
+async def test_an_upload_that_broke_off_is_taken_up(lab: Lab, path: str, when: str, kind: FaultKind) -> None:
+    """Wherever an upload breaks off it is Retryable, and the next one ends with a usable file that has every byte."""
+    batch = lab.seal(chat("x"))
+    order = Fault(kind=kind, operation=Operation.UPLOAD, when=when, contains=path, status=500)  # type: ignore[arg-type]
+    lab.simulator.faults.order(order)
+    with pytest.raises(Retryable):
+        await lab.provider.upload(batch)
+    batch = replace(batch, file_id=await lab.provider.upload(batch))
+
+    assert [lab.simulator.store.path(file.id).read_bytes() for file in kept(lab)] == [batch.spool.read_bytes()]
+    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
+
+
+async def test_a_known_file_without_an_id_is_found_by_its_name(lab: Lab) -> None:
+    """A 409 that does not say which file it means is understood by the name, which is ours alone."""
+    batch = await lab.upload(chat("x"))
+    order = Fault(kind=FaultKind.STATUS, operation=Operation.UPLOAD, status=409, times=None)
+    lab.simulator.faults.order(order)
+
+    assert await lab.provider.upload(batch) == batch.file_id
+    with pytest.raises(Retryable):
+        await lab.provider.upload(lab.seal(chat("y"), marker="z" * 20))
+
+
+async def test_a_file_that_is_looked_at_is_waited_for(lab: Lab) -> None:
+    """A file that the provider is still looking at is waited for; one that never gets ready is Retryable."""
+    lab.simulator.settings = replace(lab.simulator.settings, file_pending_seconds=30)
+    batch = await lab.upload(chat("x"))
+    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
+
+    lab.simulator.settings = replace(lab.simulator.settings, file_pending_seconds=1_000_000)
+    with pytest.raises(Retryable, match="still RUNNING"):
+        await lab.upload(chat("y"), marker="z" * 20)
+
+
+async def test_a_file_of_a_bad_format_is_rejected(lab: Lab) -> None:
+    """A file that the provider cannot read is Rejected, with the reason that it gives."""
+    spool = lab.directory / "spool"
+    spool.write_bytes(b"no json\n")
+    size = spool.stat().st_size
+    batch = Batch(marker=MARKER, endpoint="/v1/chat/completions", model="m", count=1, size=size, spool=spool)
+    with pytest.raises(Rejected, match=r"INVALID_FORMAT.*first line"):
+        await lab.provider.upload(batch)
+
+
+async def test_a_key_that_is_refused_says_so(lab: Lab) -> None:
+    """A 401 for an upload is Unauthorised, in words about the key, not about a free trial."""
+    lab.simulator.settings = replace(lab.simulator.settings, api_key="another")
+    with pytest.raises(Unauthorised) as caught:
+        await lab.upload(chat("x"))
+
+    assert "key" in caught.value.reason
+    assert "trial" not in caught.value.reason
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_refused_announcement_is_rejected(lab: Lab, status: int) -> None:
+    """A 4xx for the announcement refuses the batch, without lines."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.UPLOAD, status=status, message="no"))
+    with pytest.raises(Rejected, match="no") as caught:
+        await lab.upload(chat("x"))
+
+    assert caught.value.lines == {}
+
+
+class Elsewhere:
+    """A storage that sends its callers on, and an API in front of it that hands out what address it is told to."""
+
+    def __init__(self, lab: Lab, location: str | None) -> None:
+        self.api = base_url(lab)
+        self.location = location
+        self.puts: list[tuple[str, str | None, int]] = []
+
+    async def announce(self, _request: web.Request) -> web.Response:
+        """Step one."""
+        headers = {} if self.location is None else {"Location": self.location, "X-Together-File-Id": "file-1"}
+        return web.Response(status=302, headers=headers)
+
+    async def moved(self, request: web.Request) -> web.Response:
+        """Not here."""
+        return web.Response(status=307, headers={"Location": "/there" if request.path == "/moved" else request.path})
+
+    async def there(self, request: web.Request) -> web.Response:
+        """Here."""
+        body = await request.read()
+        self.puts.append((hashlib.sha256(body).hexdigest(), request.headers.get("Authorization"), len(body)))
+        return web.Response()
+
+    async def preprocess(self, _request: web.Request) -> web.Response:
+        """Step three, in the words of an API that says nothing of processing."""
+        return web.json_response({"id": "file-1"})
+
+    async def serve(self, lab: Lab, batch: Batch) -> str | None:
+        """Upload `batch` to it."""
+        app = web.Application(client_max_size=0)
+        app.router.add_post("/v1/files", self.announce)
+        app.router.add_put("/moved", self.moved)
+        app.router.add_put("/circle", self.moved)
+        app.router.add_put("/there", self.there)
+        app.router.add_post("/v1/files/file-1/preprocess", self.preprocess)
+        app.router.add_get("/v1/files/file-1", self.preprocess)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            async with provider_at(lab, f"http://127.0.0.1:{runner.addresses[0][1]}/v1/") as provider:
+                return await provider.upload(batch)
+        finally:
+            await runner.cleanup()
+
+
+async def test_storage_that_moved_gets_the_bytes_again(lab: Lab) -> None:
+    """A redirect of the storage is followed with all bytes and without the key; a file without a state is usable."""
+    elsewhere = Elsewhere(lab, "/moved")
+    batch = lab.seal(chat("x" * 3_000_000))
+
+    assert await elsewhere.serve(lab, batch) == "file-1"
+    assert elsewhere.puts == [(hashlib.sha256(batch.spool.read_bytes()).hexdigest(), None, batch.size)]
+
+
+@pytest.mark.parametrize("location", [None, "/circle", "/nowhere", "http://[", "ftp://127.0.0.1/x"])
+async def test_storage_that_cannot_be_reached_is_retryable(lab: Lab, location: str | None) -> None:
+    """No address, a bad address, one that does not exist and a circle of redirects are all Retryable."""
+    with pytest.raises(Retryable):
+        await Elsewhere(lab, location).serve(lab, lab.seal(chat("x")))
+
+
+async def test_a_file_sent_by_the_sdk_is_known(lab: Lab, tmp_path: Path) -> None:
+    """The SDK's upload and ours are one protocol: bytes that it brought are not sent by us again."""
+    batch = lab.seal(chat("x"))
+    path = written(tmp_path / f"{MARKER}.jsonl", *map(orjson.loads, batch.spool.read_bytes().splitlines()))
+    async with sdk(lab) as client:
+        file = await client.files.upload(path, purpose="batch-api", check=False)
+
+    assert await lab.provider.upload(batch) == file.id
+
+
+async def test_the_loop_runs_on_while_a_file_is_sent(lab: Lab) -> None:
+    """Reading and hashing happen elsewhere: another task gets its turn many times during one upload."""
+    batch = lab.seal(chat("x" * 8_000_000))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.ensure_future(count())
+    await lab.provider.upload(batch)
+    counting.cancel()
+
+    assert turns > 50
