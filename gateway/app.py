@@ -29,6 +29,7 @@ from gateway.errors import LedgerError
 from gateway.metrics import Metrics
 from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.collector import Collector
+from gateway.pipeline.completer import Completer
 from gateway.pipeline.families import Families
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.janitor import Janitor
@@ -58,6 +59,7 @@ class Signals:
     """Events between the steps; each only shortens a wait."""
 
     arrived: asyncio.Event
+    unbatched: asyncio.Event
     sealed: asyncio.Event
     submitted: asyncio.Event
     ended: asyncio.Event
@@ -68,6 +70,7 @@ class Signals:
         """All of them, unset."""
         return cls(
             arrived=asyncio.Event(),
+            unbatched=asyncio.Event(),
             sealed=asyncio.Event(),
             submitted=asyncio.Event(),
             ended=asyncio.Event(),
@@ -121,6 +124,7 @@ class Gateway:
             clock=clock,
             tasks=self.tasks,
             arrived=signals.arrived,
+            unbatched=signals.unbatched,
         )
         chat = Chat(
             intake,
@@ -176,6 +180,7 @@ class Gateway:
             ended=signals.ended,
             doubted=signals.doubted,
         )
+        completer = Completer(upstream, waiters, cache, retries, tasks, unbatched=signals.unbatched)
         collector = Collector(upstream, waiters, cache, retries, tasks, ended=signals.ended)
         reconciler = Reconciler(upstream, waiters, retries, doubted=signals.doubted, submitted=signals.submitted)
         families = Families(self.ledger, waiters, cache, clock)
@@ -187,6 +192,7 @@ class Gateway:
         tasks.start("connections", self._keep("connections", self.connections.run))
         tasks.start("notices", self._keep("notices", self.notices.run))
         tasks.start("batcher", self._keep("batcher", self.batcher.run))
+        tasks.start("completer", self._keep("completer", completer.run))
         tasks.start("submitter", self._keep("submitter", submitter.run))
         tasks.start("poller", self._keep("poller", poller.run))
         tasks.start("collector", self._keep("collector", collector.run))

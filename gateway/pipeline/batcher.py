@@ -167,9 +167,11 @@ class Batcher:
 
     async def _look(self, window: Window, now: float) -> float:
         """Seal a window if it is due and has headroom; returns the seconds until it may be due."""
+        provider = self._router.providers.get(window.lane.provider)
+        if provider is not None and not provider.batches:
+            return TICK_SECONDS
         if window.retry_at > now:
             return window.retry_at - now
-        provider = self._router.providers.get(window.lane.provider)
         reason = "provider is not configured" if provider is None else provider.disabled_reason
         if provider is None or reason is not None:
             await self._ledger.lanes.park(

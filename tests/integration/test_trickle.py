@@ -97,7 +97,17 @@ async def mill(tmp_path: Path) -> AsyncIterator[Mill]:
         remote=remote,
         ledger=ledger,
         tasks=tasks,
-        intake=Intake(ledger, cache, router, waiters, metrics, clock=clock, tasks=tasks, arrived=events.arrived),
+        intake=Intake(
+            ledger,
+            cache,
+            router,
+            waiters,
+            metrics,
+            clock=clock,
+            tasks=tasks,
+            arrived=events.arrived,
+            unbatched=events.unbatched,
+        ),
         workers=(
             Batcher(
                 ledger, router, accounts, Batching(), metrics, clock=clock, arrived=events.arrived, sealed=events.sealed

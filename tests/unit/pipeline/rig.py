@@ -18,7 +18,7 @@ from gateway.metrics import Metrics
 from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.waiters import Waiters
 from gateway.prices import Prices
-from gateway.provider import envelope
+from gateway.provider import Provider, envelope
 from gateway.records import BatchState, RequestState, new_marker
 from gateway.routing import Router, build_router
 from gateway.spool import Spool
@@ -32,6 +32,8 @@ from gateway.upstream import Upstream
 
 CHAT = "/v1/chat/completions"
 NO_LIMITS: Mapping[str, object] = MappingProxyType({})
+NO_KINDS: Mapping[str, type[Provider]] = MappingProxyType({})
+NO_TABLES: Mapping[str, ProviderTable] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,27 +99,38 @@ def arrival(text: str, tokens: int = 100, provider: str = "fake") -> Arrival:
     )
 
 
+def configured(
+    remote: FakeRemote, limits: Mapping[str, object], retries: Retries, tables: Mapping[str, ProviderTable]
+) -> Configuration:
+    """The fake, one provider whose kind is not installed, and `tables`."""
+    settings = {"api_key": "fake-key", "remote": remote}
+    providers = {
+        **tables,
+        "fake": ProviderTable(name="fake", kind="fake", settings=settings, limits=limits),
+        "gone": ProviderTable(name="gone", kind="uninstalled"),
+    }
+    routes = (Route(model="m", provider="fake"),)
+    return Configuration(providers=MappingProxyType(providers), routes=routes, retries=retries)
+
+
 @asynccontextmanager
 async def open_rig(
     directory: Path,
     limits: Mapping[str, object] = NO_LIMITS,
     retries: Retries | None = None,
     plugin: type[FakeProvider] = FakeProvider,
+    *,
+    kinds: Mapping[str, type[Provider]] = NO_KINDS,
+    tables: Mapping[str, ProviderTable] = NO_TABLES,
+    clock: FakeClock | None = None,
 ) -> AsyncIterator[Rig]:
-    """Open a ledger and what stands around it; no worker runs."""
-    clock = FakeClock()
+    """Open a ledger and what stands around it; no worker runs. `kinds` and `tables` come beside the fake's own."""
+    clock = clock or FakeClock()
     remote = FakeRemote(clock=clock)
-    settings = {"api_key": "fake-key", "remote": remote}
-    tables = {
-        "fake": ProviderTable(name="fake", kind="fake", settings=settings, limits=limits),
-        "gone": ProviderTable(name="gone", kind="uninstalled"),
-    }
-    configuration = Configuration(
-        providers=MappingProxyType(tables), routes=(Route(model="m", provider="fake"),), retries=retries or Retries()
-    )
+    configuration = configured(remote, limits, retries or Retries(), tables)
     prices = Prices(clock)
     router = build_router(
-        configuration, {"fake": plugin}, clock=clock, directory=directory / "providers", prices=prices
+        configuration, {"fake": plugin, **kinds}, clock=clock, directory=directory / "providers", prices=prices
     )
     # As after the first moments of a start: no call waits for an SDK to be loaded.
     router.warm()

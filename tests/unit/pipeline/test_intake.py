@@ -36,6 +36,7 @@ async def open_intake(tmp_path: Path, **options: object) -> AsyncIterator[tuple[
             clock=rig.clock,
             tasks=rig.tasks,
             arrived=rig.upstream.arrived,
+            unbatched=asyncio.Event(),
         )
         try:
             yield rig, intake

@@ -1,0 +1,266 @@
+"""Ask requests one by one where the provider has no batches.
+
+Takes requests in `queued` of lanes whose provider has no batches, the oldest of each lane first; leaves them ended, or
+`queued` for a later try. If the process dies half-way, or stops: what was being asked is `queued` under the claim of a
+boot that is over, and is asked again, which is counted; at most `concurrency` of each provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from gateway.accounts import Account
+from gateway.config import Retries
+from gateway.delivery import Delivery
+from gateway.endings import Way, refused, settle_by
+from gateway.errors import (
+    LedgerError,
+    Missing,
+    PluginFault,
+    ProviderError,
+    Rejected,
+    Retryable,
+    TokenLimit,
+    Unauthorised,
+    Unsupported,
+)
+from gateway.pipeline.waiters import Waiters
+from gateway.provider import Provider
+from gateway.records import ErrorBody, Result
+from gateway.routing import ConfiguredProvider
+from gateway.store.cache import Cache
+from gateway.store.shipping import AskableLane, Claimed, Settlement
+from gateway.tasks import Tasks, wait_for_event
+from gateway.upstream import LEDGER_PAUSE_SECONDS, PARK_SECONDS, Upstream, trouble
+
+#: Lanes are looked at this often even when nothing is heard.
+TICK_SECONDS = 1.0
+RIPEN_AT_MOST = 500
+#: A lane whose provider is disabled is looked at again after this long.
+DISABLED_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Desk:
+    """What this process asks of one provider at the moment."""
+
+    #: Calls under way, by lane.
+    running: Counter[int] = field(default_factory=Counter)
+    #: The lane that was served last: among equals, the next one has its turn.
+    last_lane: int = 0
+
+    def turn(self, lanes: list[AskableLane]) -> AskableLane:
+        """The lane to serve now: with the fewest calls under way, then the one that has waited longest for its turn."""
+        return min(lanes, key=lambda lane: (self.running[lane.lane_id], lane.lane_id <= self.last_lane, lane.lane_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """One claimed request and whom it is asked."""
+
+    provider: ConfiguredProvider
+    plugin: Provider
+    account: Account
+    lane: AskableLane
+    claimed: Claimed
+
+    @property
+    def way(self) -> Way:
+        """By itself."""
+        return Way(provider=self.provider.name)
+
+
+class Completer:
+    """Keeps up to `concurrency` calls under way at each provider without batches, shared fairly among its lanes."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        waiters: Waiters,
+        cache: Cache,
+        retries: Retries,
+        tasks: Tasks,
+        *,
+        unbatched: asyncio.Event,
+    ) -> None:
+        """Listens to `unbatched`, which is set when a request of such a provider has been queued."""
+        self._upstream = upstream
+        self._completions = upstream.ledger.completions
+        self._delivery = Delivery(wake=waiters.wake, cache=cache, metrics=upstream.metrics)
+        self._waiters = waiters
+        self._retries = retries
+        self._tasks = tasks
+        self._unbatched = unbatched
+        self._desks: defaultdict[str, Desk] = defaultdict(Desk)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            self._unbatched.clear()
+            pause = await self.tick()
+            await wait_for_event(self._upstream.clock, self._unbatched, pause)
+
+    async def tick(self) -> float:
+        """Begin as many calls as there is room for; returns the seconds until there may be more without an event."""
+        providers = [provider for provider in self._upstream.router.providers.values() if not provider.batches]
+        if not providers:
+            return TICK_SECONDS
+        now = self._upstream.clock.now()
+        while await self._upstream.ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
+            pass
+        return min([await self._serve(provider, now) for provider in providers])
+
+    async def _serve(self, provider: ConfiguredProvider, now: float) -> float:
+        """Fill the free places of one provider."""
+        lanes = [lane for lane in await self._completions.lanes(provider.name) if lane.retry_at <= now]
+        if not lanes:
+            return TICK_SECONDS
+        plugin = await provider.ready()
+        if plugin is None:
+            for lane in lanes:
+                await self._park(lane, provider.disabled_reason or "its plugin is gone", DISABLED_SECONDS)
+            return TICK_SECONDS
+        account = self._upstream.accounts.of(provider)
+        desk = self._desks[provider.name]
+        while lanes and desk.running.total() < plugin.concurrency:
+            if not account.may_create():
+                return min(TICK_SECONDS, account.seconds_left())
+            lane = desk.turn(lanes)
+            claimed = await self._completions.claim(lane.lane_id, now)
+            if claimed is None:
+                lanes.remove(lane)
+                continue
+            desk.last_lane = lane.lane_id
+            desk.running[lane.lane_id] += 1
+            errand = Errand(provider=provider, plugin=plugin, account=account, lane=lane, claimed=claimed)
+            self._tasks.spawn(f"complete.{claimed.member.seq}", self._run(errand, desk))
+        return TICK_SECONDS
+
+    async def _run(self, errand: Errand, desk: Desk) -> None:
+        """One errand; whatever escapes from it is logged, and the request is left for a later try."""
+        try:
+            await self._ask(errand)
+        except Exception as error:  # noqa: BLE001 - one request must not stop the others
+            self._log(errand).exception("completion_failed")
+            await self._pause_lane(errand, trouble(error))
+        finally:
+            desk.running[errand.lane.lane_id] -= 1
+            self._unbatched.set()
+
+    async def _ask(self, errand: Errand) -> None:
+        """Make the one call, and write down what came of it. Its claim is durable by now."""
+        if errand.claimed.again:
+            self._upstream.metrics.asked_again.of(errand.provider.name).inc()
+            self._log(errand).warning("asked_again", reason="a crash or a stop hid what its first call came to")
+        try:
+            result = await self._call(errand)
+        except (Retryable, TokenLimit) as error:
+            self._hold_back(errand, trouble(error), error.retry_after)
+            await self._release(errand, "retryable")
+        except Unauthorised:
+            await self._release(errand, "unauthorised")
+        except (Rejected, Unsupported, Missing) as error:
+            errand.account.works()
+            field_in_the_way = error.field if isinstance(error, Unsupported) else None
+            await self._settle(errand, refused(errand.way, 0, error.reason, param=field_in_the_way))
+        except PluginFault as error:
+            self._upstream.metrics.completions.of(errand.provider.name, "fault").inc()
+            await self._pause_lane(errand, trouble(error))
+        except (ProviderError, TimeoutError) as error:
+            await self._settle_result(errand, _unanswered(error))
+        else:
+            self._judge_account(errand, result)
+            await self._settle_result(errand, result)
+
+    async def _call(self, errand: Errand) -> Result:
+        lane, claimed, plugin = errand.lane.lane, errand.claimed, errand.plugin
+        work = plugin.complete_payload(lane.endpoint, lane.model, claimed.payload)
+        return await self._upstream.accounts.call(errand.provider, "complete", work, plugin.completion_seconds)
+
+    def _judge_account(self, errand: Errand, result: Result) -> None:
+        """Any answer shows that the server is there; one of "too many requests" that it should have a rest."""
+        if result.status == 429:
+            self._hold_back(errand, "status 429", None)
+        elif 0 < result.status < 500:
+            errand.account.works()
+
+    def _hold_back(self, errand: Errand, reason: str, wish: float | None) -> None:
+        """Ask nothing of this account for a while. Calls that fail together are one failure: the pause grows once."""
+        account = errand.account
+        if account.may_create() or (wish or 0.0) > account.seconds_left():
+            pause = account.create_failed(reason, wish)
+            self._log(errand).warning("provider_pauses", reason=reason, seconds=round(pause, 1))
+
+    async def _settle_result(self, errand: Errand, result: Result) -> None:
+        upstream = self._upstream
+        # The first time it loads a price list.
+        pricing = await asyncio.to_thread(upstream.single_pricing, errand.provider, errand.lane.lane.model)
+        now = upstream.clock.now()
+        settlement = settle_by(errand.way, result, errand.claimed.member, pricing, self._retries, now=now)
+        await self._settle(errand, settlement)
+
+    async def _settle(self, errand: Errand, settlement: Settlement) -> None:
+        """Commit what the call came to, then wake its callers and remember its answer."""
+        name, now = errand.provider.name, self._upstream.clock.now()
+        self._upstream.metrics.completions.of(name, settlement.trouble or "answered").inc()
+        settled = await self._written(lambda: self._completions.settle(errand.claimed, settlement, now))
+        if settled is not None and settlement.ending is not None:
+            self._delivery.deliver(name, [settlement], [settled], now)
+        elif settled is not None:
+            await self._wake(errand)
+        if errand.lane.parked_reason is not None:
+            await self._upstream.ledger.lanes.unpark(errand.lane.lane_id)
+
+    async def _release(self, errand: Errand, outcome: str) -> None:
+        """Nothing has happened: the request stays where it was in its lane."""
+        self._upstream.metrics.completions.of(errand.provider.name, outcome).inc()
+        await self._give_back(errand)
+
+    async def _give_back(self, errand: Errand) -> None:
+        now = self._upstream.clock.now()
+        if await self._written(lambda: self._completions.release(errand.claimed, now)):
+            await self._wake(errand)
+
+    async def _wake(self, errand: Errand) -> None:
+        """Its wished cancel has come true."""
+        self._waiters.wake(await self._upstream.ledger.requests.endings([errand.claimed.member.seq]))
+
+    async def _pause_lane(self, errand: Errand, reason: str) -> None:
+        """A bug would strike the next request too: the lane waits, and says why."""
+        await self._written(lambda: self._park(errand.lane, reason, PARK_SECONDS))
+        await self._give_back(errand)
+
+    async def _park(self, lane: AskableLane, reason: str, seconds: float) -> None:
+        retry_at = self._upstream.clock.now() + seconds
+        await self._upstream.ledger.lanes.park(lane.lane_id, reason, retry_at, None, 0)
+
+    async def _written(self, write: Callable[[], Coroutine[object, object, T]]) -> T:
+        """What `write` returns, however long the ledger cannot write: an answer that was paid is not dropped."""
+        while True:
+            try:
+                return await write()
+            except LedgerError as error:
+                structlog.get_logger().error("answer_waits", reason=str(error))
+                await self._upstream.clock.sleep(LEDGER_PAUSE_SECONDS)
+
+    def _log(self, errand: Errand) -> structlog.typing.FilteringBoundLogger:
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+        return logger.bind(
+            request=errand.claimed.member.seq, provider=errand.provider.name, model=errand.lane.lane.model
+        )
+
+
+def _unanswered(error: ProviderError | TimeoutError) -> Result:
+    """A call of which nobody knows what came: it may have been answered, so it counts as an attempt."""
+    late = isinstance(error, TimeoutError)
+    said = "the call took longer than its time limit" if late else trouble(error)
+    told = ErrorBody(message=said, type="upstream_error", code="request_timeout" if late else None)
+    return Result(line_id=None, status=0, error=told, retriable=True)
