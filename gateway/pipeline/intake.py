@@ -85,7 +85,6 @@ class Intake:
         self._tasks = tasks
         self._arrived = arrived
         self._unbatched = unbatched
-        self._unbatched = unbatched
         self._gathered: list[tuple[Arrival, asyncio.Future[Admission]]] = []
 
     async def accept(self, incoming: Incoming) -> Accepted:
