@@ -80,6 +80,7 @@ async def mill(tmp_path: Path) -> AsyncIterator[Mill]:
     tasks = Tasks(lambda name, _: faults.append(name), lambda name, _: faults.append(name))
     waiters = Waiters(ledger, clock)
     events = Signals.make()
+    heard = {"arrived": events.arrived, "unbatched": events.unbatched}
     accounts = Accounts(clock, Retries(), metrics)
     upstream = Upstream(
         ledger=ledger,
@@ -97,17 +98,7 @@ async def mill(tmp_path: Path) -> AsyncIterator[Mill]:
         remote=remote,
         ledger=ledger,
         tasks=tasks,
-        intake=Intake(
-            ledger,
-            cache,
-            router,
-            waiters,
-            metrics,
-            clock=clock,
-            tasks=tasks,
-            arrived=events.arrived,
-            unbatched=events.unbatched,
-        ),
+        intake=Intake(ledger, cache, router, waiters, metrics, clock=clock, tasks=tasks, **heard),
         workers=(
             Batcher(
                 ledger, router, accounts, Batching(), metrics, clock=clock, arrived=events.arrived, sealed=events.sealed
