@@ -51,6 +51,8 @@ class GeminiSimulator(Simulator):
         self._numbers = itertools.count(1)
         #: Batches from files of at most so many lines are answered inline, as has been seen in the wild.
         self.inline_output_lines = 0
+        #: Whether a cancelled batch shows what was done by then; no document says so. An expired one never does.
+        self.keeps_cancelled = False
 
     def routes(self) -> Iterator[Route]:
         """Uploads, files, batches, content at once, models."""

@@ -41,6 +41,11 @@ class Answering(Protocol):
         """Batches from files of at most so many lines are answered inline all the same."""
         ...
 
+    @property
+    def keeps_cancelled(self) -> bool:
+        """A cancelled batch shows what was done by then."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
@@ -144,7 +149,9 @@ class Batches:
     def _output(self, batch: StoredBatch, where: Life) -> dict[str, object] | None:
         """What the batch gave: nothing when it expired."""
         paths = result_paths(self._simulator, batch)
-        if not paths or where.stage is Stage.EXPIRED or not where.stage.yields:
+        yields = where.stage is Stage.COMPLETED
+        yields = yields or (where.stage is Stage.CANCELLED and self._answering.keeps_cancelled)
+        if not paths or not yields:
             return None
         if self._inline(batch):
             rows = [row for path in paths for row in path.read_bytes().split(b"\n") if row]

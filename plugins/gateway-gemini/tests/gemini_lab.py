@@ -1,0 +1,60 @@
+"""What the tests of this plugin share: bodies, rows, and Google's client in front of the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import cast
+
+import orjson
+from google import genai
+from google.genai import types
+from google.genai.client import AsyncClient as SDK
+
+from gateway import Call, Result
+from gateway.testing import Lab
+from gateway_gemini.sandbox import GeminiSimulator
+
+CHAT = "/v1/chat/completions"
+MODEL = "gemini-3-flash"
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+TIME = {"type": "function", "function": {"name": "time", "parameters": {"type": "object", "properties": {}}}}
+PIXEL = "iVBORw0KGgo="
+
+
+def chat(text: str = "hello", **fields: object) -> dict[str, object]:
+    """A chat body with one user message."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def call(body: Mapping[str, object], endpoint: str = CHAT) -> Call:
+    """What the gateway hands to `encode`."""
+    return Call(endpoint=endpoint, model=str(body["model"]), body=body)
+
+
+def simulator(lab: Lab) -> GeminiSimulator:
+    """The simulator by its own type."""
+    return cast("GeminiSimulator", lab.simulator)
+
+
+def message_of(result: Result) -> dict[str, object]:
+    """The message of a result's first choice."""
+    answer = orjson.loads(orjson.dumps(result.body))
+    return cast("dict[str, object]", answer["choices"][0]["message"])
+
+
+@asynccontextmanager
+async def sdk_of(lab: Lab, version: str) -> AsyncIterator[SDK]:
+    """Google's client, pointed at the simulator."""
+    assert lab.server is not None
+    options = types.HttpOptions(base_url=lab.server.base_url(lab.simulator), api_version=version)
+    with genai.Client(vertexai=False, api_key="k", http_options=options) as client:
+        yield client.aio
+        await client.aio.aclose()

@@ -1,0 +1,284 @@
+"""What a row of a result becomes: every kind of row, goldens, and never an exception."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from gemini_lab import message_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import Result
+from gateway.chat import carried
+from gateway_gemini.decode import decode_row
+from gateway_gemini.translate import chat_answer, grpc_status
+
+
+def row(response: dict[str, Any] | None = None, **fields: object) -> Result:
+    """What a row with the key `k` says."""
+    content: dict[str, object] = {"key": "k", **fields}
+    if response is not None:
+        content["response"] = response
+    return decode_row(orjson.dumps(content))
+
+
+def said(*parts: dict[str, object], finish: str = "STOP", **fields: object) -> dict[str, Any]:
+    """A response with one candidate."""
+    return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, "finishReason": finish, **fields}]}
+
+
+def finish_of(result: Result) -> str:
+    """The finish reason of the first choice."""
+    answer = orjson.loads(orjson.dumps(result.body))
+    return str(answer["choices"][0]["finish_reason"])
+
+
+def test_an_answer_becomes_a_chat_completion() -> None:
+    """Texts are joined, thoughts are kept apart, ids and usage are OpenAI's."""
+    response = said({"text": "hmm", "thought": True}, {"text": "Good "}, {"text": "day"}) | {
+        "modelVersion": "gemini-3-flash",
+        "responseId": "r1",
+        "usageMetadata": {
+            "promptTokenCount": 8,
+            "candidatesTokenCount": 11,
+            "thoughtsTokenCount": 829,
+            "cachedContentTokenCount": 3,
+            "toolUsePromptTokenCount": 2,
+            "totalTokenCount": 850,
+        },
+    }
+    result = row(response)
+    body = orjson.loads(orjson.dumps(result.body))
+
+    assert (result.line_id, result.status, result.error) == ("k", 200, None)
+    assert (body["model"], body["id"], body["object"]) == ("gemini-3-flash", "r1", "chat.completion")
+    assert body["choices"][0]["message"]["content"] == "Good day"
+    assert body["choices"][0]["message"]["reasoning_content"] == "hmm"
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"]["prompt_tokens"] == 10
+    assert body["usage"]["completion_tokens"] == 840
+    assert body["usage"]["total_tokens"] == 850
+    assert body["usage"]["prompt_tokens_details"]["cached_tokens"] == 3
+    assert body["usage"]["completion_tokens_details"]["reasoning_tokens"] == 829
+
+
+def test_calls_become_tool_calls_with_their_signatures() -> None:
+    """Calls keep their ids, STOP becomes tool_calls, and what must come back is in the id, of the call and of the text."""
+    result = row(
+        said(
+            {"text": "I look.", "thoughtSignature": "dGV4dA=="},
+            {
+                "functionCall": {"id": "fc1", "name": "weather", "args": {"city": "Oslo"}},
+                "thoughtSignature": "Y2FsbA==",
+            },
+            {"functionCall": {"id": "fc2", "name": "time"}},
+        )
+    )
+    calls: Any = message_of(result)["tool_calls"]
+
+    assert finish_of(result) == "tool_calls"
+    assert carried(calls[0]["id"]) == ("fc1", {"gemini": "Y2FsbA==", "gemini_text": "dGV4dA=="})
+    assert carried(calls[1]["id"]) == ("fc2", None)
+    assert [each["function"] for each in calls] == [
+        {"name": "weather", "arguments": '{"city":"Oslo"}'},
+        {"name": "time", "arguments": "{}"},
+    ]
+
+
+def test_calls_without_ids_get_ids_that_differ_and_stay() -> None:
+    """Ids that the provider left out are made of the answer: the same each time, another for each call."""
+    parts = [{"functionCall": {"name": "f", "args": {}}}, {"functionCall": {"name": "f", "args": {}}}]
+    ids = [[each["id"] for each in message_of(row(said(*parts)))["tool_calls"]] for _ in range(2)]  # type: ignore[attr-defined]
+
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("STOP", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("CONTINUATION", "length"),
+        ("SAFETY", "content_filter"),
+        ("RECITATION", "content_filter"),
+        ("OTHER", "content_filter"),
+        ("MODEL_ARMOR", "content_filter"),
+        ("SOMETHING_NEW", "stop"),
+        ("", "stop"),
+    ],
+)
+def test_finish_reasons(reason: str, finish: str) -> None:
+    """Each reason has its place in OpenAI's four; new ones count as stop."""
+    assert finish_of(row(said({"text": "x"}, finish=reason))) == finish
+
+
+def test_a_withheld_answer_is_a_refusal() -> None:
+    """A candidate without words, stopped by a filter, says why in `refusal`."""
+    message = message_of(row(said(finish="SAFETY", finishMessage="no")))
+
+    assert (message["content"], message["refusal"]) == (None, "no")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "MALFORMED_FUNCTION_CALL",
+        "UNEXPECTED_TOOL_CALL",
+        "TOO_MANY_TOOL_CALLS",
+        "MALFORMED_RESPONSE",
+        "MISSING_THOUGHT_SIGNATURE",
+    ],
+)
+def test_a_model_that_stumbled_may_try_again(reason: str) -> None:
+    """There is no usable answer, so the line may be asked again."""
+    result = row(said({"text": "half"}, finish=reason))
+
+    assert (result.body, result.retriable) == (None, True)
+    assert result.error is not None
+    assert result.error.code == reason.lower()
+
+
+def test_a_blocked_prompt_is_a_final_answer() -> None:
+    """A prompt that was blocked gives one choice that says so, and its tokens are counted."""
+    result = row({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 5}})
+    message = message_of(result)
+
+    assert (result.status, result.retriable, finish_of(result)) == (200, False, "content_filter")
+    assert (message["content"], message["refusal"]) == (None, "prompt blocked: SAFETY")
+
+
+def test_no_candidates_may_be_tried_again() -> None:
+    """A response that answers nothing, and blocks nothing, is no answer."""
+    result = row({"usageMetadata": {"promptTokenCount": 5}})
+
+    assert (result.line_id, result.body, result.retriable) == ("k", None, True)
+
+
+def test_logprobs_are_told() -> None:
+    """Chosen tokens and their rivals arrive as OpenAI's content."""
+    chosen = [{"token": "Hi", "logProbability": -0.5, "tokenId": 1}]
+    logs = {"chosenCandidates": chosen, "topCandidates": [{"candidates": chosen}]}
+    body = orjson.loads(orjson.dumps(row(said({"text": "Hi"}, logprobsResult=logs)).body))
+    [token] = body["choices"][0]["logprobs"]["content"]
+
+    assert (token["token"], token["logprob"]) == ("Hi", -0.5)
+    assert [top["token"] for top in token["top_logprobs"]] == ["Hi"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "retriable"),
+    [
+        (1, 499, True),
+        (2, 500, True),
+        (3, 400, False),
+        (4, 504, True),
+        (5, 404, False),
+        (7, 403, False),
+        (8, 429, True),
+        (9, 400, False),
+        (10, 409, True),
+        (11, 400, False),
+        (12, 422, False),
+        (13, 500, True),
+        (14, 503, True),
+        (16, 401, False),
+        (99, 500, True),
+    ],
+)
+def test_error_rows_by_code(code: int, status: int, retriable: bool) -> None:
+    """Every google.rpc code has its status, whether it stands under `error` or `status`."""
+    for name in ("error", "status"):
+        result = row(**{name: {"code": code, "message": "why"}})  # type: ignore[arg-type]
+        assert (result.line_id, result.status, result.retriable) == ("k", status, retriable)
+        assert result.error is not None
+        assert result.error.message == "why"
+    assert grpc_status(code) == (status, retriable)
+
+
+@pytest.mark.parametrize(
+    ("content", "line_id"),
+    [
+        ({"metadata": {"key": "m"}, "response": said({"text": "x"})}, "m"),
+        ({"response": said({"text": "x"})}, None),
+        ({"key": 5, "response": said({"text": "x"})}, None),
+    ],
+)
+def test_keys_are_found_where_they_are(content: dict[str, object], line_id: str | None) -> None:
+    """An inlined row has its key in metadata; a row without any names no line, and is read all the same."""
+    result = decode_row(orjson.dumps(content))
+
+    assert (result.line_id, result.status) == (line_id, 200)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b'"x"', b'{"key":"k"}', b'{"key":"k","response":null}', b'{"key":"\xff"}']
+)
+def test_rows_that_say_nothing_are_retriable(raw: bytes) -> None:
+    """What cannot be read is neither an answer nor final."""
+    result = decode_row(raw)
+
+    assert (result.body, result.retriable) == (None, True)
+    assert result.error is not None
+
+
+def test_embeddings_become_openais_list() -> None:
+    """A row with an embedding is a list of one; one without numbers is no answer."""
+    body = orjson.loads(orjson.dumps(row({"embedding": {"values": [0.5, 1]}}).body))
+
+    assert body["data"] == [{"object": "embedding", "index": 0, "embedding": [0.5, 1.0]}]
+    assert row({"embedding": {"values": []}}).retriable
+    assert row({"embedding": {"values": ["x"]}}).retriable
+
+
+def test_the_model_is_named_by_the_response_or_by_the_caller() -> None:
+    """A response that names no model gets the one it was asked from."""
+    result = chat_answer(said({"text": "x"}), model="asked")
+
+    assert result.body is not None
+    assert result.body["model"] == "asked"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 40), 1 << 40) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_PART = st.dictionaries(st.sampled_from(["text", "thought", "functionCall", "thoughtSignature", "inlineData"]), _JSON)
+_CANDIDATE = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.fixed_dictionaries({"parts": st.lists(_PART | _JSON, max_size=3)}) | _JSON,
+        "finishReason": st.sampled_from(["STOP", "SAFETY", "MALFORMED_RESPONSE"]) | _JSON,
+        "index": _JSON,
+        "logprobsResult": st.dictionaries(
+            st.sampled_from(["chosenCandidates", "topCandidates"]), st.lists(_JSON) | _JSON
+        ),
+    },
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "candidates": st.lists(_CANDIDATE | _JSON, max_size=3) | _JSON,
+            "usageMetadata": st.dictionaries(st.sampled_from(["promptTokenCount", "thoughtsTokenCount"]), _JSON)
+            | _JSON,
+            "promptFeedback": st.fixed_dictionaries({"blockReason": _JSON}) | _JSON,
+            "responseId": _JSON,
+            "modelVersion": _JSON,
+            "embedding": _JSON,
+        },
+    )
+)
+def test_no_response_breaks_decode(response: dict[str, object]) -> None:
+    """Whatever stands where in a response, it is an answer that can be written, or an error that says something."""
+    result = row(response)
+    orjson.dumps(result.body)
+
+    assert result.line_id == "k"
+    assert (result.body is not None and result.status == 200) or (result.error is not None and result.error.message)
