@@ -84,7 +84,7 @@ def test_every_header_is_described() -> None:
 def test_every_command_and_option_is_described() -> None:
     """Each command has its section, and each section the options of its command and no other."""
     sections = dict(
-        re.findall(r"^## `batchway (\w+)`\n(.*?)(?=^## |\Z)", page("docs/commands.md"), re.MULTILINE | re.DOTALL)
+        re.findall(r"^## `batchway ([\w-]+)`\n(.*?)(?=^## |\Z)", page("docs/commands.md"), re.MULTILINE | re.DOTALL)
     )
     context = click.Context(main)
     documented = {
@@ -105,7 +105,7 @@ def test_the_readme_names_every_command() -> None:
     """Whoever reads only the first page has seen every command, and none that is not there."""
     text = page("README.md")
 
-    assert set(re.findall(r"`batchway (\w+)", text)) == set(COMMANDS)
+    assert set(re.findall(r"`batchway ([\w-]+)", text)) == set(COMMANDS)
 
 
 def test_every_path_is_described() -> None:

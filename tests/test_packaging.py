@@ -44,7 +44,7 @@ def bundled_roots() -> list[str]:
 def shipped_files() -> Iterator[tuple[Path, Path]]:
     """Every file users need, with the source root it is named from."""
     for root in (ROOT, *PLUGINS):
-        for kind in ("*.py", "*.sql", "py.typed"):
+        for kind in ("*.py", "*.sql", "*.txt", "py.typed"):
             yield from ((root, path) for package in root.glob("gateway*/") for path in package.rglob(kind))
 
 

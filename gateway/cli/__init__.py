@@ -9,7 +9,7 @@ import importlib
 
 import click
 
-#: Command -> the module that has it, under `gateway.cli`, as a click command of the same name.
+#: Command -> the module that has it, under `gateway.cli`, as a click command of the same name, dashes as underscores.
 COMMANDS = {
     "serve": "serve",
     "demo": "demo",
@@ -21,6 +21,7 @@ COMMANDS = {
     "result": "ledger",
     "cancel": "steer",
     "flush": "steer",
+    "new-plugin": "authoring",
 }
 
 
@@ -36,7 +37,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"gateway.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
 
