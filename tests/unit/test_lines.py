@@ -10,6 +10,7 @@ import structlog
 
 from gateway.errors import Refusal, Unsupported
 from gateway.lines import LONGEST_HEADER, LONGEST_LINE_ID, dropped, encoded, estimated_tokens, line_size
+from gateway.provider import Provider
 from gateway.records import Call, Limits
 from gateway.testing import FakeClock, FakeProvider, FakeRemote, FakeSettings
 
@@ -89,9 +90,15 @@ def test_dropped_fields_are_named_once(leaving: Leaving) -> None:
     assert dropped(leaving, call()) == "b, a, messages[0].name"
 
 
-def test_a_provider_that_leaves_nothing_out_has_no_names(provider: FakeProvider) -> None:
-    """Plugins that do not say what they drop, drop nothing."""
+def test_a_provider_that_leaves_nothing_out_is_not_asked(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plugins that do not say what they drop, drop nothing, and cost nothing."""
+    asked: list[Call] = []
+    monkeypatch.setattr(Provider, "dropped", lambda _, call: asked.append(call))
+
     assert dropped(provider, call()) == ""
+    assert asked == []
 
 
 def test_dropped_fields_fit_a_header(leaving: Leaving) -> None:

@@ -133,6 +133,7 @@ def test_a_schema_arrives_whole() -> None:
         ({"temperature": 2.1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": "0"}, "temperature"),
+        ({"temperature": True}, "temperature"),
         ({"top_p": 1.01}, "top_p"),
         ({"top_k": 0}, "top_k"),
         ({"presence_penalty": -2.1}, "presence_penalty"),
