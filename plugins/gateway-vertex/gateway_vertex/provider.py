@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -133,17 +134,25 @@ class VertexProvider(Provider):
             return self._read(await self._jobs.get(remote.remote_id))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
-        """Every result object below the directory that the job names; without one, below the prefix that was this batch's."""
-        place = next((place for field in (OUTPUT, PREFIX) if (place := Place.parse(remote.where.get(field, "")))), None)
+        """Every result object below the directory that the job names; without one, below the prefix that was this batch's.
+
+        The thread that downloads may outlive a cancelled wait for a moment, so it has a file of its own.
+        """
+        places = (Place.parse(remote.where.get(field, "")) for field in (OUTPUT, PREFIX))
+        place = next((place for place in places if place is not None), None)
+        partial = to.with_name(f"{to.name}.{secrets.token_hex(4)}")
 
         def work(leash: Leash) -> None:
-            if place is None:
-                to.write_bytes(b"")
-            else:
-                self._objects.download(place, result_names(self._objects.names(place)), to, leash)
+            names = [] if place is None else result_names(self._objects.names(place))
+            self._objects.download(place or self._place, names, partial, leash)
 
-        with repeatable("fetch"):
-            await leashed(work)
+        try:
+            with repeatable("fetch"):
+                await leashed(work)
+            partial.replace(to)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """Ask for the job's end; one that has ended, or is on its way there, is left as it is."""

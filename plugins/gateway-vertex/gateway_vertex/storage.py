@@ -100,18 +100,23 @@ class ObjectStore:
         return [blob.name for blob in found]
 
     def download(self, place: Place, names: Iterable[str], to: Path, leash: Leash) -> None:
-        """Write the objects to a fresh file, one after the other; each last row gets the newline that it may lack.
+        """Write the objects to a new file, one after the other; each last row gets the newline that it may lack.
 
-        A file that is there is left to whoever still has it open.
+        Whatever is raised, and once the leash was let go, no file stays behind.
         """
-        to.unlink(missing_ok=True)
         bucket = self._client().bucket(place.bucket)
-        with to.open("xb", buffering=_BUFFER_BYTES) as target:
-            for name in names:
-                file = LeashedFile(target, leash)
-                bucket.blob(name).download_to_file(file, timeout=self._timeout, retry=None)
-                if file.last not in (b"", b"\n"):
-                    target.write(b"\n")
+        leash.pull()
+        try:
+            with to.open("xb", buffering=_BUFFER_BYTES) as target:
+                for name in names:
+                    file = LeashedFile(target, leash)
+                    bucket.blob(name).download_to_file(file, timeout=self._timeout, retry=None)
+                    if file.last not in (b"", b"\n"):
+                        target.write(b"\n")
+            leash.pull()
+        except BaseException:
+            to.unlink(missing_ok=True)
+            raise
 
     def delete(self, place: Place, leash: Leash) -> None:
         """Delete every object below `place`."""

@@ -1,24 +1,24 @@
-"""What the tests of this plugin share: a quick clock, the SDKs' clients, and the walk of a batch through the provider."""
+"""What the tests of this plugin share: names, lines, and Google's own clients of the simulated project."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self, TypeVar, cast
 
 import httpx2
 import orjson
 from google import genai
 from google.api_core.client_options import ClientOptions
 from google.cloud import storage
-from google.genai.types import HttpOptions
+from google.genai.types import BatchJob, CreateBatchJobConfig, HttpOptions
 from google.oauth2.credentials import Credentials
 
-from gateway import Batch, Call, ProviderSettings, RemoteBatch, Result
-from gateway.sandbox import SandboxServer
-from gateway.testing import FakeClock
+from gateway import Provider, Result
+from gateway.testing import Lab
 from gateway_vertex import VertexProvider
 from gateway_vertex.sandbox import VertexSimulator
 
@@ -26,27 +26,15 @@ MARKER = "abcdefghij0123456789"
 CHAT = "/v1/chat/completions"
 MODEL = "gemini-2.5-flash"
 PROJECT, LOCATION, BUCKET = "acme", "us-central1", "acme-batches"
-JOBS = f"projects/{PROJECT}/locations/{LOCATION}/batchPredictionJobs"
+PREFIX = f"in/here/{MARKER}"
+TABLE: Mapping[str, object] = {
+    "project": PROJECT,
+    "location": LOCATION,
+    "bucket": f"gs://{BUCKET}/in/here",
+    "access_token": "sandbox",
+}
 
-
-class QuickClock(FakeClock):
-    """A clock on which sleeping takes no time but is seen by everybody."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Turn the clock instead of waiting."""
-        await self.advance(seconds)
-
-
-def settings_at(url: str, **changes: object) -> ProviderSettings:
-    """The provider's table for a simulator at `url`."""
-    table: dict[str, object] = {
-        "base_url": url,
-        "project": PROJECT,
-        "location": LOCATION,
-        "bucket": f"gs://{BUCKET}/in/here",
-        "access_token": "sandbox",
-    }
-    return VertexProvider.Settings.model_validate(table | changes)
+T = TypeVar("T")
 
 
 def chat(text: str, **fields: object) -> dict[str, object]:
@@ -65,101 +53,96 @@ def jsonl(*lines: object) -> bytes:
     return b"".join(orjson.dumps(each) + b"\n" for each in lines)
 
 
+def url_of(lab: Lab) -> str:
+    """Where both of the simulated APIs are."""
+    assert lab.server is not None
+    return lab.server.base_url(lab.simulator)
+
+
+def simulator_of(lab: Lab) -> VertexSimulator:
+    """The simulator, by its own type."""
+    return cast("VertexSimulator", lab.simulator)
+
+
+@asynccontextmanager
+async def provider_at(lab: Lab, url: str, **changes: object) -> AsyncIterator[Provider]:
+    """A provider with another address or other settings."""
+    own = VertexProvider.Settings.model_validate({**TABLE, "base_url": url, **changes})
+    provider = VertexProvider("elsewhere", own, lab.clock, lab.directory)
+    try:
+        yield provider
+    finally:
+        await provider.aclose()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lab:
-    """One simulated project, and our provider in front of it."""
+class Google:
+    """Google's own clients: of the jobs API, and of Cloud Storage, which blocks."""
 
-    clock: QuickClock
-    simulator: VertexSimulator
-    server: SandboxServer
-    provider: VertexProvider
-    directory: Path
+    jobs: genai.client.AsyncClient
+    storage: storage.Client
 
-    @property
-    def url(self) -> str:
-        """Where both of the simulated APIs are."""
-        return self.server.base_url(self.simulator)
-
+    @classmethod
     @asynccontextmanager
-    async def genai(
-        self, location: str = LOCATION, version: str = "v1beta1"
-    ) -> AsyncIterator[genai.client.AsyncClient]:
-        """The official client of the jobs API."""
+    async def at(cls, lab: Lab, *, location: str = LOCATION, version: str = "v1beta1") -> AsyncIterator[Self]:
+        """Clients of one location."""
+        token = Credentials(token="anything")
         async with httpx2.AsyncClient() as http:
-            options = HttpOptions(base_url=self.url, api_version=version, httpx_async_client=http)
-            token = Credentials(token="anything")
+            options = HttpOptions(base_url=url_of(lab), api_version=version, httpx_async_client=http)
             client = genai.Client(
                 vertexai=True, project=PROJECT, location=location, credentials=token, http_options=options
             )
-            yield client.aio
+            bucket = storage.Client(
+                project=PROJECT, credentials=token, client_options=ClientOptions(api_endpoint=url_of(lab))
+            )
+            bucket._bucket_metadata_cache = None  # its thread would outlive the test
+            yield cls(jobs=client.aio, storage=bucket)
+            bucket.close()
 
-    def storage(self) -> storage.Client:
-        """The official client of Cloud Storage; it blocks, so tests call it in threads."""
-        client = storage.Client(
-            project=PROJECT,
-            credentials=Credentials(token="anything"),
-            client_options=ClientOptions(api_endpoint=self.url),
-        )
-        client._bucket_metadata_cache = None  # its thread would outlive the test
-        return client
+    async def blocking(self, call: Callable[[storage.Bucket], T]) -> T:
+        """What `call` makes of the bucket, in a thread: the server lives on this one."""
+        return await asyncio.to_thread(lambda: call(self.storage.bucket(BUCKET)))
 
     async def put(self, name: str, content: bytes) -> str:
-        """An object made with the SDK; its address."""
-
-        def upload() -> None:
-            client = self.storage()
-            client.bucket(BUCKET).blob(name).upload_from_string(content, retry=None)
-            client.close()
-
-        await asyncio.to_thread(upload)
+        """An object; its address."""
+        await self.blocking(lambda bucket: bucket.blob(name).upload_from_string(content, retry=None))
         return f"gs://{BUCKET}/{name}"
+
+    async def read(self, name: str) -> bytes:
+        """An object's bytes."""
+        return cast("bytes", await self.blocking(lambda bucket: bucket.blob(name).download_as_bytes(retry=None)))
 
     async def names(self, prefix: str = "") -> list[str]:
         """Every object below a prefix."""
+        return await self.blocking(
+            lambda bucket: [blob.name for blob in bucket.client.list_blobs(BUCKET, prefix=prefix, retry=None)]
+        )
 
-        def names() -> list[str]:
-            client = self.storage()
-            found = [blob.name for blob in client.list_blobs(BUCKET, prefix=prefix, retry=None)]
-            client.close()
-            return found
+    async def job(self, *lines: object, name: str = "mine", http_options: HttpOptions | None = None) -> BatchJob:
+        """A job made with the SDK."""
+        uri = await self.put(f"{name}.jsonl", jsonl(*lines))
+        config = CreateBatchJobConfig(display_name=name, dest=f"gs://{BUCKET}/{name}/", http_options=http_options)
+        return await self.jobs.batches.create(model=MODEL, src=uri, config=config)
 
-        return await asyncio.to_thread(names)
+    async def rows(self, job: BatchJob) -> list[dict[str, Any]]:
+        """The rows of every result object of an ended job."""
+        assert job.output_info is not None
+        directory = (job.output_info.gcs_output_directory or "").removeprefix(f"gs://{BUCKET}/")
+        content = [await self.read(name) for name in await self.names(directory)]
+        return [orjson.loads(row) for row in b"".join(content).split(b"\n") if row]
 
-    def seal(self, *bodies: dict[str, object], marker: str = MARKER) -> Batch:
-        """A sealed batch, as the gateway hands it to a provider."""
-        spool = self.directory / f"{marker}.spool"
-        with spool.open("wb") as file:
-            for n, body in enumerate(bodies):
-                payload = self.provider.encode(Call(endpoint=CHAT, model=str(body["model"]), body=body))
-                file.write(self.provider.frame(f"{marker}-{n}", payload) + b"\n")
-        model = str(bodies[0]["model"])
-        size = spool.stat().st_size
-        return Batch(marker=marker, endpoint=CHAT, model=model, count=len(bodies), size=size, spool=spool)
 
-    async def uploaded(self, *bodies: dict[str, object], marker: str = MARKER) -> Batch:
-        """A sealed batch whose lines are in the bucket."""
-        batch = self.seal(*bodies, marker=marker)
-        return replace(batch, file_id=await self.provider.upload(batch))
-
-    async def run(self, *bodies: dict[str, object]) -> RemoteBatch:
-        """A batch walked through the provider to its end."""
-        remote = await self.provider.submit(await self.uploaded(*bodies))
-        self.clock.jump(1_000)
-        return await self.provider.poll(remote)
-
-    async def rows(self, remote: RemoteBatch) -> list[bytes]:
-        """Everything that was fetched, row by row."""
-        to = self.directory / "fetched"
-        await self.provider.fetch(remote, to)
-        return to.read_bytes().split(b"\n")[:-1]
-
-    async def results(self, remote: RemoteBatch) -> list[Result]:
-        """Everything that was fetched, decoded, in the order of line ids."""
-        rows = [self.provider.decode(row) for row in await self.rows(remote)]
-        return sorted(rows, key=lambda result: result.line_id or "")
+def in_order(results: list[Result]) -> list[Result]:
+    """By the place of their lines."""
+    return sorted(results, key=lambda result: int((result.line_id or "-0").rpartition("-")[2]))
 
 
 def text_of(result: Result) -> str:
     """The text of a successful result."""
     answer = orjson.loads(orjson.dumps(result.body))
     return str(answer["choices"][0]["message"]["content"])
+
+
+def size_of(path: Path) -> int:
+    """The size of a file in bytes."""
+    return path.stat().st_size

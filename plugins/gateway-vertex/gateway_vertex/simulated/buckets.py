@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
@@ -13,6 +15,14 @@ from gateway.sandbox import Simulator, StoredFile
 #: Objects among the stored files.
 PURPOSE = "object"
 _CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """Checksums in base64, as Cloud Storage writes them."""
+
+    md5: str
+    crc32c: str
 
 
 class Buckets:
@@ -34,18 +44,16 @@ class Buckets:
         ]
         return sorted(files, key=lambda file: file.filename)
 
-    def put(self, bucket: str, name: str, file_id: str) -> StoredFile:
+    def put(self, bucket: str, name: str, file_id: str, digests: Digests) -> StoredFile:
         """Make an object of the bytes that are in the store under `file_id`; one of the same name is gone then."""
         earlier = self.find(bucket, name)
-        path = self._simulator.store.path(file_id)
-        md5, crc32c = _digests(path)
         made = StoredFile(
             id=file_id,
             filename=name,
             purpose=PURPOSE,
-            size=path.stat().st_size,
+            size=self._simulator.store.path(file_id).stat().st_size,
             created=self._simulator.clock.now(),
-            extra={"bucket": bucket, "md5": md5, "crc32c": crc32c},
+            extra={"bucket": bucket, "md5": digests.md5, "crc32c": digests.crc32c},
         )
         self._simulator.store.put_file(made)
         if earlier is not None:
@@ -64,11 +72,17 @@ def parse_uri(uri: str) -> tuple[str, str] | None:
     return (bucket, name) if uri.startswith("gs://") and bucket and slash else None
 
 
-def _digests(path: Path) -> tuple[str, str]:
-    """MD5 and CRC32C in base64, as Cloud Storage writes them."""
+async def digests(path: Path) -> Digests:
+    """The checksums of a file; a large one takes seconds, beside the event loop."""
+    return await asyncio.to_thread(_digests, path)
+
+
+def _digests(path: Path) -> Digests:
     md5, crc32c = hashlib.md5(usedforsecurity=False), 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             md5.update(chunk)
             crc32c = google_crc32c.extend(crc32c, chunk)
-    return base64.b64encode(md5.digest()).decode(), base64.b64encode(crc32c.to_bytes(4, "big")).decode()
+    return Digests(
+        md5=base64.b64encode(md5.digest()).decode(), crc32c=base64.b64encode(crc32c.to_bytes(4, "big")).decode()
+    )

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from gateway.sandbox import Life, Simulator, StoredBatch, new_id
-from gateway_vertex.simulated.buckets import Buckets, parse_uri
+from gateway_vertex.simulated.buckets import Buckets, digests, parse_uri
 
 #: A job with more answers than this writes them in shards, and failures to a file of their own.
 SHARD_ROWS = 100
-#: In the record of a batch: where its results are, and how many rows say that a line failed.
-DIRECTORY, FAILED_ROWS = "directory", "failed"
+_MOST_SHARDS = 8
+#: Rows between two moments in which the loop may do something else.
+_SLICE = 500
+#: In the record of a batch: where its results are.
+_DIRECTORY = "directory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,47 +31,57 @@ class Published:
 
 def published(batch: StoredBatch) -> Published | None:
     """What `publish` left in the record; None before that."""
-    directory = batch.extra.get(DIRECTORY)
+    directory = batch.extra.get(_DIRECTORY)
     if directory is None or batch.results is None:
         return None
-    return Published(
-        directory=directory, succeeded=batch.results.succeeded, failed=int(batch.extra.get(FAILED_ROWS, "0"))
-    )
+    return Published(directory=directory, succeeded=batch.results.succeeded, failed=batch.results.failed)
 
 
 async def publish(simulator: Simulator, buckets: Buckets, batch: StoredBatch, where: Life) -> StoredBatch:
     """Move the rows of a batch that has run into its bucket, and keep in its record where they are.
 
-    Lines that were never answered have no row; the framework writes an empty one for each.
+    A small job has one object, its failures behind its answers; a larger one has shards, and its failures in an object of
+    their own: both have been described.
     """
     results = batch.results
     if results is None or where.in_progress_at is None:
         return batch
     started = datetime.fromtimestamp(where.in_progress_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    directory = f"prediction-{batch.model.rpartition('/')[2]}-{started}.{batch.number:06d}Z/"
-    prefix = (batch.metadata or {})["output_uri"]
-    bucket, name = parse_uri(prefix if prefix.endswith("/") else f"{prefix}/") or ("lost", "")
-    answers = _rows(simulator, results.output_file_id)
-    failures = [row for row in _rows(simulator, results.error_file_id) if row.strip()]
-    failed = len(failures)
-    shards: list[tuple[str, list[bytes]]] = []
+    directory = f"prediction-{batch.model.rpartition('/')[2]}-{started}.{batch.number:06d}Z"
+    prefix = (batch.metadata or {})["output_uri"].rstrip("/")
+    bucket, name = parse_uri(f"{prefix}/{directory}/") or ("lost", "")
+    answers, failures = _rows(simulator, results.output_file_id), _rows(simulator, results.error_file_id)
     if results.succeeded <= SHARD_ROWS:
-        shards.append(("predictions.jsonl", [*_whole(answers), *failures]))
+        await _write(simulator, buckets, bucket, f"{name}predictions.jsonl", itertools.chain(_whole(answers), failures))
     else:
-        for number, rows in enumerate(iter(lambda: list(itertools.islice(answers, SHARD_ROWS)), []), start=1):
-            shards.append((f"predictions_{number:04d}.jsonl", rows))
-            await asyncio.sleep(0)
-        shards.append(("errors_0001.jsonl", failures))
-    for base, rows in shards:
-        if rows:
-            file_id = new_id("file-")
-            simulator.store.path(file_id).write_bytes(b"".join(rows))
-            buckets.put(bucket, name + directory + base, file_id)
+        size = max(SHARD_ROWS, -(-results.succeeded // _MOST_SHARDS))
+        last = -(-results.succeeded // size)
+        for number in range(1, last + 1):
+            shard = answers if number == last else itertools.islice(answers, size)
+            await _write(simulator, buckets, bucket, f"{name}predictions_{number:04d}.jsonl", shard)
+        await _write(simulator, buckets, bucket, f"{name}errors_0001.jsonl", failures)
     for file_id in (results.output_file_id, results.error_file_id):
         if file_id in simulator.store.files:
             simulator.store.delete_file(file_id)
-    extra = {**batch.extra, DIRECTORY: f"gs://{bucket}/{name}{directory.rstrip('/')}", FAILED_ROWS: str(failed)}
-    return simulator.store.put_batch(replace(batch, extra=extra))
+    return simulator.store.put_batch(
+        replace(batch, extra={**batch.extra, _DIRECTORY: f"gs://{bucket}/{name}".rstrip("/")})
+    )
+
+
+async def _write(simulator: Simulator, buckets: Buckets, bucket: str, name: str, rows: Iterator[bytes]) -> None:
+    """Make an object of `rows`; none of none."""
+    file_id = new_id("file-")
+    path = simulator.store.path(file_id)
+    with path.open("wb") as file:
+        for written, row in enumerate(rows):
+            file.write(row)
+            if written % _SLICE == 0:
+                await asyncio.sleep(0)
+        empty = file.tell() == 0
+    if empty:
+        path.unlink()
+    else:
+        buckets.put(bucket, name, file_id, await digests(path))
 
 
 def _rows(simulator: Simulator, file_id: str) -> Iterator[bytes]:

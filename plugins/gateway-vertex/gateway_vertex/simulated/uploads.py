@@ -10,7 +10,7 @@ import orjson
 from aiohttp import BodyPartReader, web
 
 from gateway.sandbox import Operation, Route, Simulator, new_id
-from gateway_vertex.simulated.buckets import Buckets, generation
+from gateway_vertex.simulated.buckets import Buckets, digests, generation
 from gateway_vertex.simulated.objects import object_resource, reply
 
 _PATH = "/upload/storage/v1/b/{bucket}/o"
@@ -82,7 +82,7 @@ class Uploads:
             so_far = {"Range": f"bytes=0-{session.received - 1}"} if session.received else {}
             return web.Response(status=308, headers=so_far)
         del self._sessions[request.query["upload_id"]]
-        return self._made(session)
+        return await self._made(session)
 
     async def _whole(self, request: web.Request) -> web.StreamResponse:
         session = _Session(
@@ -105,7 +105,7 @@ class Uploads:
         with self._simulator.store.path(session.file_id).open("wb") as file:
             while chunk := await media.read_chunk(_CHUNK_BYTES):
                 file.write(chunk)
-        return self._made(session)
+        return await self._made(session)
 
     async def _append(self, request: web.Request, session: _Session) -> int:
         size = 0
@@ -115,13 +115,15 @@ class Uploads:
         session.received += size
         return size
 
-    def _made(self, session: _Session) -> web.Response:
+    async def _made(self, session: _Session) -> web.Response:
         """The object that a finished upload makes, unless another came first."""
+        path = self._simulator.store.path(session.file_id)
+        path.touch()
+        sums = await digests(path)
         if not self._holds(session.bucket, session.name, session.condition):
-            self._simulator.store.path(session.file_id).unlink(missing_ok=True)
+            path.unlink()
             return self._exists()
-        self._simulator.store.path(session.file_id).touch()
-        return reply(object_resource(self._buckets.put(session.bucket, session.name, session.file_id)))
+        return reply(object_resource(self._buckets.put(session.bucket, session.name, session.file_id, sums)))
 
     def _holds(self, bucket: str, name: str, condition: str | None) -> bool:
         return condition is None or condition == str(generation(self._buckets.find(bucket, name)))
