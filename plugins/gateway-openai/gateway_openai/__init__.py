@@ -9,12 +9,13 @@ from collections.abc import Iterable
 
 from gateway import Provider, hookimpl
 from gateway_openai.compatible import OpenAICompatibleProvider
+from gateway_openai.fanout import FanOutProvider
 from gateway_openai.provider import OpenAIProvider
 
-__all__ = ["OpenAICompatibleProvider", "OpenAIProvider", "register_providers"]
+__all__ = ["FanOutProvider", "OpenAICompatibleProvider", "OpenAIProvider", "register_providers"]
 
 
 @hookimpl
 def register_providers() -> Iterable[type[Provider]]:
-    """The kinds `openai` and `openai-compatible`."""
-    return [OpenAIProvider, OpenAICompatibleProvider]
+    """The kinds `openai` and `openai-compatible`, and `fanout` for servers without batches."""
+    return [OpenAIProvider, OpenAICompatibleProvider, FanOutProvider]
