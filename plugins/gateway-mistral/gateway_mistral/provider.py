@@ -1,0 +1,295 @@
+"""The kind `mistral`: jobs made of an uploaded file, or of requests inside the create call."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, ClassVar, cast
+
+import structlog
+
+from gateway import (
+    Ambiguous,
+    Batch,
+    Call,
+    Limits,
+    Missing,
+    Provider,
+    ProviderError,
+    ProviderSettings,
+    Rejected,
+    RemoteBatch,
+    RemoteState,
+    Result,
+    Retryable,
+)
+from gateway.clock import Clock
+from gateway_mistral.decode import decode_response, decode_row
+from gateway_mistral.encode import CHAT, dropped_fields, encode_body, encode_line
+from gateway_mistral.failures import Refused, creating, repeatable
+from gateway_mistral.outputs import rows_within
+from gateway_mistral.remote import (
+    PAGE,
+    RESULT_FILES,
+    STATES,
+    STOPPING,
+    is_ours,
+    listed,
+    oldest_first,
+    parse_object,
+    remote_batch,
+    status_of,
+)
+from gateway_mistral.settings import MOST_INLINE, MistralSettings
+from gateway_mistral.wire import Wire, inline_body, inline_head, inline_length, job_fields, opened
+
+if TYPE_CHECKING:
+    from mistralai.client.models import APIEndpoint
+    from mistralai.client.types import BaseModel
+
+_log = structlog.get_logger()
+
+_JOBS = "/v1/batch/jobs"
+#: How far before the first create call a listing is read: clocks differ.
+_LIST_MARGIN = timedelta(hours=1)
+_MAX_PAGES = 2_000
+_CHUNK_BYTES = 1 << 18
+
+
+class MistralProvider(Provider):
+    """Mistral's Batch API. Small batches travel in the create call itself and leave no file behind."""
+
+    kind: ClassVar[str] = "mistral"
+    Settings: ClassVar[type[ProviderSettings]] = MistralSettings
+    #: Sources and dates are in the README. 512 MB is read as the smaller of its meanings.
+    limits: ClassVar[Limits] = Limits(
+        max_requests=1_000_000,
+        max_bytes=512_000_000,
+        max_line_bytes=512_000_000,
+        min_poll_seconds=1.0,
+        window_seconds=86_400.0,
+    )
+    simulator: ClassVar[str | None] = "gateway_mistral.sandbox:MistralSimulator"
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        """Make the SDK's client; nothing is sent."""
+        super().__init__(name, settings, clock, directory)
+        self._own = cast("MistralSettings", settings)
+        self._wire = Wire(self._own)
+        self._transfer_ms = int(self._own.transfer_timeout_seconds * 1000)
+        self._strange_states: set[str] = set()
+
+    def encode(self, call: Call) -> bytes:
+        """A chat completion in Mistral's dialect; what that cannot say is refused."""
+        return encode_line(call, self._own.pass_fields)
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """Hints and names that Mistral's schema has no place for."""
+        return dropped_fields(call, self._own.pass_fields)
+
+    def decode(self, row: bytes) -> Result:
+        """One row of an output or an error file."""
+        return decode_row(row)
+
+    async def upload(self, batch: Batch) -> str | None:
+        """Upload the spool as `MARKER.jsonl`; None for a batch that goes inside the create call."""
+        if self._fits_inline(batch):
+            return None
+        async with repeatable("upload", refusable=True, named=False):
+            with opened(batch.spool, "rb") as spool:
+                file = await _seen(
+                    self._wire.sdk.files.upload_async(
+                        file={"file_name": f"{batch.marker}.jsonl", "content": spool},
+                        purpose="batch",
+                        timeout_ms=self._transfer_ms,
+                    )
+                )
+        file_id = file.get("id")
+        if not isinstance(file_id, str) or not file_id:
+            raise Retryable("upload: the answer names no file")
+        return file_id
+
+    async def submit(self, batch: Batch) -> RemoteBatch:
+        """One create call with the marker as metadata, the requests in it or in the uploaded file."""
+        if batch.file_id is None and batch.count > MOST_INLINE:
+            raise Retryable("create: the input file has not been uploaded")
+        async with creating(batch.file_id):
+            if batch.file_id is None:
+                return self._read(await self._create_inline(batch))
+            fields = job_fields(batch, self._own.timeout_hours)
+            job = await _seen(
+                self._wire.sdk.batch.jobs.create_async(
+                    endpoint=cast("APIEndpoint", batch.endpoint),
+                    input_files=[batch.file_id],
+                    model=batch.model,
+                    metadata=cast("Mapping[str, str]", fields["metadata"]),
+                    timeout_hours=self._own.timeout_hours,
+                )
+            )
+            return self._read(job)
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """Jobs in the workspace's list with our marker, or made of our file; oldest first.
+
+        The server's filter by metadata is not relied on; every page is read and every row looked at.
+        """
+        found: dict[str, RemoteBatch] = {}
+        seen: set[object] = set()
+        async with repeatable("list", named=False):
+            for number in range(_MAX_PAGES):
+                page = await self._page(number, batch)
+                items = listed(page)
+                fresh = {str(item.get("id")) for item in items} - seen
+                for item in items:
+                    if is_ours(item, batch):
+                        remote = self._read(item)
+                        found[remote.remote_id] = remote
+                seen |= fresh
+                total = page.get("total")
+                whole = isinstance(total, int) and len(seen) >= total
+                if not items or whole:
+                    return oldest_first(found.values())
+                if not fresh:
+                    raise Retryable("list: the same page came twice")
+        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+
+    async def poll(self, remote: RemoteBatch) -> RemoteBatch:
+        """The job, without its results."""
+        async with repeatable("poll"):
+            return self._read(await self._job(remote))
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Download the output file, then the error file; a job that has neither is asked for its results inline."""
+        files = [remote.where[field] for field in RESULT_FILES if remote.where.get(field)]
+        with opened(to, "wb") as target:
+            for file_id in files:
+                async with repeatable("fetch"):
+                    last = await self._download(f"/v1/files/{file_id}/content", target)
+                if last not in (b"", b"\n"):
+                    target.write(b"\n")
+            if not files:
+                await self._fetch_inline(remote, to, target)
+
+    async def cancel(self, remote: RemoteBatch) -> None:
+        """Ask for the job's end; a job that has ended, or is on its way there, is left as it is."""
+        try:
+            async with repeatable("cancel", refusable=True):
+                await _seen(self._wire.sdk.batch.jobs.cancel_async(job_id=remote.remote_id))
+        except (Rejected, Retryable) as failure:
+            if await self._runs_on(remote):
+                raise Retryable(failure.reason) from failure
+
+    async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
+        """Delete the input file and the result files; the job itself stays."""
+        names = {batch.file_id, *(remote.where.values() if remote is not None else ())}
+        for file_id in sorted(name for name in names if name):
+            try:
+                async with repeatable("discard", refusable=True):
+                    await _seen(self._wire.sdk.files.delete_async(file_id=file_id))
+            except (Missing, Rejected):
+                continue
+
+    async def complete(self, call: Call) -> Result:
+        """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
+        content = encode_body(call, self._own.pass_fields)
+        try:
+            async with creating():
+                answer = parse_object(await self._wire.post(CHAT, content, len(content)))
+        except ProviderError as error:
+            if isinstance(error.__cause__, Refused):
+                return decode_response(None, error.__cause__.status, error.__cause__.text)
+            raise
+        return decode_response(None, 200, answer)
+
+    async def aclose(self) -> None:
+        """Close the SDK's connections."""
+        await self._wire.aclose()
+
+    def _fits_inline(self, batch: Batch) -> bool:
+        return batch.count <= self._own.inline_max_requests and batch.size <= self._own.inline_max_bytes
+
+    async def _create_inline(self, batch: Batch) -> dict[str, object]:
+        """The lines go from the spool to the socket as they are."""
+        head = inline_head(batch, self._own.timeout_hours)
+        with opened(batch.spool, "rb") as spool:
+            size = spool.seek(0, 2)
+            spool.seek(0)
+            body = inline_body(head, spool, size)
+            return parse_object(await self._wire.post(_JOBS, body, inline_length(head, size)))
+
+    async def _page(self, number: int, batch: Batch) -> dict[str, object]:
+        """One page of the jobs that were created since shortly before the first create call."""
+        from mistralai.client.types import UNSET
+
+        since = UNSET if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        return await _seen(
+            self._wire.sdk.batch.jobs.list_async(page=number, page_size=PAGE, created_after=since, order_by="-created")
+        )
+
+    async def _job(self, remote: RemoteBatch) -> dict[str, object]:
+        return await _seen(self._wire.sdk.batch.jobs.get_async(job_id=remote.remote_id))
+
+    async def _runs_on(self, remote: RemoteBatch) -> bool:
+        """Whether the job has neither ended nor been told to."""
+        async with repeatable("poll"):
+            status = status_of(await self._job(remote))
+        return status != STOPPING and STATES.get(status, RemoteState.RUNNING) is RemoteState.RUNNING
+
+    def _read(self, job: Mapping[str, object]) -> RemoteBatch:
+        """The batch in `job`; a state that is not known is named in the log once."""
+        status = status_of(job)
+        if status not in STATES and status not in self._strange_states:
+            self._strange_states.add(status)
+            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        return remote_batch(job)
+
+    async def _download(self, path: str, target: IO[bytes], query: Mapping[str, str] | None = None) -> bytes:
+        """Append a download as it comes, and return its last byte.
+
+        A body shorter than was promised, by length or by chunks, is a transport failure to the HTTP library.
+        """
+        last = b""
+        async with self._wire.stream(path, query) as response:
+            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+                target.write(chunk)
+                last = chunk[-1:] or last
+        return last
+
+    async def _fetch_inline(self, remote: RemoteBatch, to: Path, target: IO[bytes]) -> None:
+        """The job with its results inside, by way of a file beside `to`."""
+        whole = to.with_name(f"{to.name}.job")
+        try:
+            with opened(whole, "wb") as job:
+                async with repeatable("fetch"):
+                    await self._download(f"{_JOBS}/{remote.remote_id}", job, {"inline": "true"})
+            await asyncio.to_thread(_split, whole, target)
+        finally:
+            whole.unlink(missing_ok=True)
+
+
+def _split(whole: Path, target: IO[bytes]) -> None:
+    """Write each result inside the job in `whole` as a row."""
+    with opened(whole, "rb") as file:
+        if file.seek(0, 2) == 0:
+            raise Retryable("fetch: the job's answer is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as job:
+            for row in rows_within(job):
+                target.write(row + b"\n")
+
+
+async def _seen(call: Awaitable[BaseModel]) -> dict[str, object]:
+    """What the SDK's call answered, also where its model does not like that: readers are liberal, models are not.
+
+    Raises `Ambiguous` when it is no JSON object, and whatever the SDK raises for errors.
+    """
+    from mistralai.client.errors import ResponseValidationError
+
+    try:
+        return (await call).model_dump(mode="json", by_alias=True)
+    except ResponseValidationError as error:
+        return parse_object(error.body)
+    except (KeyError, ValueError) as error:
+        raise Ambiguous(f"the SDK cannot read the answer: {type(error).__name__}") from error

@@ -1,0 +1,379 @@
+"""What the provider makes of connections that fail, answers that are lost, and files that are cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import orjson
+import pytest
+import structlog
+from aiohttp import web
+from mistral_lab import MARKER, Lab, call, chat, provider_at
+
+from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, Retryable, Unauthorised
+from gateway.sandbox import Fault, FaultKind, Operation
+from gateway_mistral import MistralProvider
+
+
+def creator(lab: Lab, inside: bool) -> MistralProvider:
+    """The provider that creates by file, or inside the call."""
+    return lab.inline if inside else lab.provider
+
+
+async def ready(lab: Lab, inside: bool) -> Batch:
+    """A batch that can be submitted."""
+    batch = lab.seal(chat("x"))
+    return replace(batch, file_id=await creator(lab, inside).upload(batch))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Rejected),
+        (401, Unauthorised),
+        (402, Unauthorised),
+        (403, Unauthorised),
+        (404, Rejected),
+        (408, Ambiguous),
+        (409, Ambiguous),
+        (413, Rejected),
+        (422, Rejected),
+        (429, Retryable),
+        (500, Ambiguous),
+        (502, Ambiguous),
+        (503, Ambiguous),
+        (504, Ambiguous),
+        (200, Ambiguous),
+        (202, Ambiguous),
+        (307, Ambiguous),
+    ],
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("inside", [False, True])
+async def test_create_failures_by_status(
+    lab: Lab,
+    status: int,
+    kind: type[ProviderError],
+    when: str,
+    inside: bool,
+) -> None:
+    """Every status of a create call has its class, whether the call had acted or not, and it is sent once."""
+    batch = await ready(lab, inside)
+    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=status, when=when))
+    with pytest.raises(ProviderError) as caught:
+        await creator(lab, inside).submit(batch)
+
+    assert type(caught.value) is kind
+    assert lab.simulator.ledger.calls["create"] == 1
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(("when", "jobs"), [("before", 0), ("after", 1)])
+async def test_a_lost_response_is_ambiguous_and_can_be_found(
+    lab: Lab,
+    when: str,
+    jobs: int,
+    inside: bool,
+) -> None:
+    """A create call whose connection is cut is Ambiguous, sent once, and listing tells what became of it."""
+    batch = await ready(lab, inside)
+    lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.CREATE, when=when))
+    with pytest.raises(Ambiguous):
+        await creator(lab, inside).submit(batch)
+
+    assert lab.simulator.ledger.calls["create"] == 1
+    assert len(await lab.provider.find(batch)) == jobs
+
+
+async def test_a_listing_lags_behind(lab: Lab) -> None:
+    """A job that the list does not show yet is not found, and found later."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.LIST_LAG, seconds=30))
+    batch = await lab.uploaded(chat("x"))
+    await lab.provider.submit(batch)
+    early = await lab.provider.find(batch)
+    lab.clock.jump(31)
+
+    assert early == []
+    assert len(await lab.provider.find(batch)) == 1
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_a_redirect_is_not_followed(lab: Lab, inside: bool) -> None:
+    """A create call that is sent elsewhere is not sent again: nobody knows whether the first has acted."""
+    batch = await ready(lab, inside)
+    seen: list[str] = []
+
+    async def move(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        await request.read()
+        return web.Response(status=307, headers={"Location": f"{lab.url}/v1/batch/jobs"})
+
+    async with served(move) as url, provider_at(lab.clock, lab.directory, url) as provider:
+        with pytest.raises(Ambiguous):
+            await provider.submit(batch)
+
+    assert seen == ["POST"]
+    assert lab.simulator.ledger.calls["create"] == 0
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_a_create_call_that_hangs_is_ambiguous(lab: Lab, inside: bool) -> None:
+    """No answer within the time limit leaves open what happened."""
+    batch = await ready(lab, inside)
+    limits = {"timeout_seconds": 0.2, "transfer_timeout_seconds": 0.2}
+    async with deaf() as url, provider_at(lab.clock, lab.directory, url, **limits) as provider:
+        with pytest.raises(Ambiguous):
+            await provider.submit(batch)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_connection_that_is_never_made_is_retryable(lab: Lab, scheme: str, inside: bool) -> None:
+    """A refused connection, or a TLS handshake that fails, cannot have created anything."""
+    batch = await ready(lab, inside)
+    port = lab.server.port
+    if scheme == "http":
+        await lab.server.stop()
+    async with provider_at(lab.clock, lab.directory, f"{scheme}://127.0.0.1:{port}") as provider:
+        with pytest.raises(Retryable):
+            await provider.submit(batch)
+
+
+async def test_a_wish_to_wait_is_handed_on(lab: Lab) -> None:
+    """Retry-After of a 429 reaches core in seconds."""
+    batch = await lab.uploaded(chat("x"))
+    fault = Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=429, retry_after=17)
+    lab.simulator.faults.order(fault)
+    with pytest.raises(Retryable) as caught:
+        await lab.provider.submit(batch)
+
+    assert caught.value.retry_after == 17
+
+
+OPERATIONS: dict[Operation, Callable[[MistralProvider, Batch, RemoteBatch], Awaitable[object]]] = {
+    Operation.UPLOAD: lambda provider, batch, _: provider.upload(batch),
+    Operation.POLL: lambda provider, _, remote: provider.poll(remote),
+    Operation.LIST: lambda provider, batch, _: provider.find(batch),
+    Operation.FETCH: lambda provider, batch, remote: provider.fetch(remote, batch.spool.with_name("fetched")),
+    Operation.DISCARD: lambda provider, batch, remote: provider.discard(batch, remote),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("status", [0, 302, 408, 409, 429, 500, 503])
+async def test_other_operations_can_be_repeated(lab: Lab, operation: Operation, status: int) -> None:
+    """A cut connection (0) or a passing failure of anything but a create call is Retryable, and the next try works."""
+    batch = await lab.uploaded(chat("x"))
+    remote = await lab.provider.submit(batch)
+    lab.clock.jump(1_000)
+    remote = await lab.provider.poll(remote)
+    kind = FaultKind.STATUS if status else FaultKind.CUT
+    lab.simulator.faults.order(Fault(kind=kind, operation=operation, status=status))
+    with pytest.raises(Retryable):
+        await OPERATIONS[operation](lab.provider, batch, remote)
+
+    await OPERATIONS[operation](lab.provider, batch, remote)
+
+
+@pytest.mark.parametrize("status", [0, 400, 409, 429, 500])
+async def test_a_job_that_runs_on_has_not_been_cancelled(lab: Lab, status: int) -> None:
+    """A cancel call that failed is Retryable as long as the job still runs, and the next one works."""
+    remote = await lab.provider.submit(await lab.uploaded(chat("x")))
+    kind = FaultKind.STATUS if status else FaultKind.CUT
+    lab.simulator.faults.order(Fault(kind=kind, operation=Operation.CANCEL, status=status))
+    with pytest.raises(Retryable):
+        await lab.provider.cancel(remote)
+    await lab.provider.cancel(remote)
+
+    assert (await lab.provider.poll(remote)).state is RemoteState.ENDED
+
+
+async def test_a_job_on_its_way_to_its_end_is_left_alone(lab: Lab) -> None:
+    """When only the answer was lost, or the job is being cancelled already, cancelling has worked."""
+    lab.simulator.settings = replace(lab.simulator.settings, cancelling_seconds=30)
+    remote = await lab.provider.submit(await lab.uploaded(chat("x")))
+    lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.CANCEL, when="after"))
+    await lab.provider.cancel(remote)
+    during = await lab.provider.poll(remote)
+    lab.clock.jump(31)
+
+    assert during.state is RemoteState.RUNNING
+    assert (await lab.provider.poll(remote)).state is RemoteState.ENDED
+
+
+@pytest.mark.parametrize("operation", [Operation.POLL, Operation.LIST, Operation.FETCH])
+async def test_a_refused_look_is_only_a_lost_look(lab: Lab, operation: Operation) -> None:
+    """A 400 for a poll, a list or a download refuses no batch: nothing is decided by it."""
+    remote = await lab.run(chat("x"))
+    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=operation, status=400))
+    with pytest.raises(Retryable):
+        await OPERATIONS[operation](lab.provider, lab.seal(chat("x")), remote)
+
+
+async def test_a_wrong_address_is_retryable(lab: Lab) -> None:
+    """A 404 for an upload or a list means that the base URL is wrong, and refuses nobody's request."""
+    async with provider_at(lab.clock, lab.directory, lab.url + "/v2", inline_max_requests=0) as provider:
+        for waiting in (provider.upload(lab.seal(chat("x"))), provider.find(lab.seal(chat("x")))):
+            with pytest.raises(Retryable):
+                await waiting
+
+
+@pytest.mark.parametrize("inline_files", [False, True])
+async def test_a_download_that_is_cut_is_retryable(lab: Lab, inline_files: bool) -> None:
+    """Half a file, or half a job with its results, never passes for a whole one; the next download has everything."""
+    lab.simulator.inline_files = inline_files
+    remote = await lab.run(*(chat(f"{n} {'x' * 500}") for n in range(200)), by=lab.inline)
+    lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.FETCH, when="during"))
+    with pytest.raises(Retryable):
+        await lab.provider.fetch(remote, lab.directory / "x")
+
+    assert not (lab.directory / "x.job").exists()
+    assert len(await lab.results(remote)) == 200
+
+
+async def test_a_truncated_file_does_not_swallow_the_next(lab: Lab) -> None:
+    """The newline that a truncated output file lacks is put in, so the first error row stays readable."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.LAST_ROW_TRUNCATED))
+    remote = await lab.run(chat("a"), chat("b"), chat("c [sandbox: status=400]"))
+    results = await lab.results(remote)
+
+    assert sorted(result.status for result in results) == [0, 200, 400]
+    assert [result.line_id for result in results if result.status == 400] == [f"{MARKER}-2"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "unreadable", "strangers"),
+    [
+        (FaultKind.ROW_MALFORMED, 1, 0),
+        (FaultKind.ROW_INVALID_UTF8, 1, 0),
+        (FaultKind.ROW_STATUS_0, 1, 0),
+        (FaultKind.ROW_NO_CHOICES, 1, 0),
+        (FaultKind.ROW_UNKNOWN_ID, 0, 1),
+        (FaultKind.ROW_DUPLICATE, 0, 0),
+    ],
+)
+async def test_damaged_rows_are_told_apart(lab: Lab, kind: FaultKind, unreadable: int, strangers: int) -> None:
+    """Each damaged row decodes to something retriable or unknown, and costs its neighbours nothing."""
+    lab.simulator.faults.order(Fault(kind=kind))
+    results = await lab.results(await lab.run(chat("a"), chat("b"), chat("c")))
+    ours = [result for result in results if (result.line_id or MARKER).startswith(MARKER)]
+
+    assert len([result for result in results if result.retriable]) == unreadable
+    assert len(results) - len(ours) == strangers
+    assert len({result.line_id for result in ours if result.body is not None}) == 3 - unreadable - strangers
+
+
+async def test_an_unknown_state_is_named_once(lab: Lab) -> None:
+    """A state that nobody has heard of counts as running, and is in the log once; what else is missing does not matter."""
+    remote = await lab.provider.submit(await lab.uploaded(chat("x")))
+    async with (
+        answering({"id": remote.remote_id, "status": "LEVITATING"}) as url,
+        provider_at(lab.clock, lab.directory, url) as provider,
+    ):
+        with structlog.testing.capture_logs() as logs:
+            states = [(await provider.poll(remote)).state for _ in range(3)]
+
+    assert states == [RemoteState.RUNNING] * 3
+    assert [(entry["event"], entry["state"]) for entry in logs] == [("unknown_remote_state", "LEVITATING")]
+
+
+async def test_odd_rows_do_not_spoil_a_list(lab: Lab) -> None:
+    """A list whose rows the SDK's models do not like is read all the same."""
+    page = {"object": "list", "data": [{"id": "a", "metadata": {"batchway": MARKER}}, {"id": 7}, None], "total": 3}
+    async with answering(page, {"data": [], "total": 3}) as url, provider_at(lab.clock, lab.directory, url) as provider:
+        found = await provider.find(lab.seal(chat("x")))
+
+    assert [remote.remote_id for remote in found] == ["a"]
+
+
+@pytest.mark.parametrize("page", [{"object": "list", "data": [{"id": "a"}], "total": 9}, {"data": "none"}, []])
+async def test_a_list_that_does_not_end_is_no_answer(lab: Lab, page: object) -> None:
+    """An empty result needs a whole list: a page that comes again, or is no page, is Retryable."""
+    async with answering(page) as url, provider_at(lab.clock, lab.directory, url) as provider:
+        with pytest.raises(Retryable):
+            await provider.find(lab.seal(chat("x")))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_a_create_call_answered_with_nonsense_is_ambiguous(lab: Lab, inside: bool) -> None:
+    """A 200 without a job leaves open what happened."""
+    batch = await ready(lab, inside)
+    for nonsense in ({"object": "batch"}, [], "x"):
+        async with answering(nonsense) as url, provider_at(lab.clock, lab.directory, url) as provider:
+            with pytest.raises(Ambiguous):
+                await provider.submit(batch)
+
+
+@pytest.mark.parametrize(
+    ("job", "state"),
+    [
+        ({"output_file": "f"}, RemoteState.ENDED),
+        ({"error_file": "f"}, RemoteState.ENDED),
+        ({"succeeded_requests": 3}, RemoteState.ENDED),
+        ({"failed_requests": 3}, RemoteState.REFUSED),
+        ({"errors": [{"message": "bad", "count": 2}]}, RemoteState.REFUSED),
+        ({"errors": "odd"}, RemoteState.REFUSED),
+    ],
+)
+async def test_a_failed_job_with_results_is_fetched(lab: Lab, job: dict[str, object], state: RemoteState) -> None:
+    """FAILED means refused, unless there are answers that were paid for."""
+    remote = RemoteBatch(remote_id="a", state=RemoteState.RUNNING)
+    async with (
+        answering({"id": "a", "status": "FAILED", **job}) as url,
+        provider_at(lab.clock, lab.directory, url) as provider,
+    ):
+        assert (await provider.poll(remote)).state is state
+
+
+async def test_a_synchronous_call_without_an_answer_raises(lab: Lab) -> None:
+    """`complete` is Ambiguous when its connection is cut, and Retryable when it was never made."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.COMPLETE))
+    with pytest.raises(Ambiguous):
+        await lab.provider.complete(call(chat("x")))
+    await lab.server.stop()
+    with pytest.raises(Retryable):
+        await lab.provider.complete(call(chat("x")))
+
+
+@asynccontextmanager
+async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """A server that gives this answer to everything."""
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{rest:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def answering(*contents: object) -> AsyncIterator[str]:
+    """A server that answers with these JSON contents in turn, the last one for ever."""
+    left = list(contents)
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        content = left.pop(0) if len(left) > 1 else left[0]
+        return web.Response(body=orjson.dumps(content), content_type="application/json")
+
+    async with served(answer) as url:
+        yield url
+
+
+@asynccontextmanager
+async def deaf() -> AsyncIterator[str]:
+    """A server that takes every connection and never answers."""
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        for writer in connections:
+            writer.close()
+        server.close()
