@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 from gateway_together.decode import error_body
-from gateway_together.remote import is_crowded
+from gateway_together.remote import is_crowded, is_unpaid, lacks_file
 
 if TYPE_CHECKING:
     from together import APIConnectionError, APIStatusError
@@ -68,6 +68,8 @@ def create_failure(error: APIStatusError) -> ProviderError:
     status = error.status_code
     if status in _AMBIGUOUS_STATUSES or status >= 500 or status < 400:
         return Ambiguous(f"create: status {status}")
+    if status in (400, 404) and lacks_file(_reason(error)):
+        return Retryable(f"create: {_reason(error)}", retry_after=5.0)
     return _refusal(error, "create")
 
 
@@ -94,7 +96,7 @@ def _refusal(error: APIStatusError, what: str) -> ProviderError:
     """A 4xx that says no: nothing has happened."""
     status, told = error.status_code, _reason(error)
     reason = f"{what}: {told}"
-    if status in (401, 402, 403):
+    if status in (401, 402, 403) or is_unpaid(told):
         return Unauthorised(reason)
     if is_crowded(told):
         return TokenLimit(reason, retry_after=retry_after(error))

@@ -39,6 +39,10 @@ _UNPAID = re.compile(
     re.IGNORECASE,
 )
 _BROKEN = re.compile(r"internal (?:server )?error|(?:service|temporarily) unavailable", re.IGNORECASE)
+_FILELESS = re.compile(
+    r"\bfile\b[^.;]{0,100}\b(?:not found|not exist|not (?:yet )?(?:been )?(?:processed|ready|available)|being processed)",
+    re.IGNORECASE,
+)
 #: A line's name, should the sentence give it: a marker and a number.
 _LINE = re.compile(r"(?<![a-z0-9])[a-z0-9]{20}-(\d{1,9})(?!\d)")
 _MAX_REASON = 500
@@ -104,20 +108,32 @@ def refusal(reason: object) -> ProviderError:
     told = reason[:_MAX_REASON] if isinstance(reason, str) else ""
     if is_crowded(told):
         return TokenLimit(told)
-    if _UNPAID.search(told):
+    if is_unpaid(told):
         return Unauthorised(told)
     lines = sorted({int(number) for number in _LINE.findall(told)})
     return Rejected(told or "the provider refused the batch and gave no reason", lines)
 
 
 def _broke_down(refused: ProviderError) -> bool:
-    """Whether the provider failed, and not the batch: its lines must not be refused for that."""
-    return isinstance(refused, Rejected) and not refused.lines and _BROKEN.search(refused.reason) is not None
+    """Whether the provider failed, or lost the file, and not the batch: its lines must not be refused for that."""
+    if not isinstance(refused, Rejected) or refused.lines:
+        return False
+    return _BROKEN.search(refused.reason) is not None or lacks_file(refused.reason)
 
 
 def is_crowded(reason: str) -> bool:
     """Whether the provider says that too many tokens are waiting already."""
     return _CROWDED.search(reason) is not None
+
+
+def is_unpaid(reason: str) -> bool:
+    """Whether the provider says that the account cannot pay, or that its key is none."""
+    return _UNPAID.search(reason) is not None
+
+
+def lacks_file(reason: str) -> bool:
+    """Whether a create call was refused for its file only: it may be there in a moment, or has to be uploaded anew."""
+    return _FILELESS.search(reason) is not None
 
 
 def moment(stamp: object) -> datetime | None:

@@ -149,10 +149,7 @@ class Uploads:
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 raise Retryable(f"upload: storage answered with status {response.status_code}")
-            target = httpx.URL(url).join(location)
-            if target.scheme != "https" and self._client.base_url.scheme == "https":
-                raise Retryable("upload: storage redirects to an address without TLS")
-            url = str(target)
+            url = redirected(url, location, secure=self._client.base_url.scheme == "https")
         raise Retryable("upload: storage redirects without end")
 
     async def _preprocess(self, file_id: str) -> None:
@@ -180,6 +177,16 @@ class Uploads:
             report = file.get("validation_report")
             told = report.get("error") if isinstance(report, dict) else None
             raise Rejected(f"upload: the file is {_state(file)}: {str(told or 'no reason given')[:500]}")
+
+
+def redirected(url: str, location: str, *, secure: bool) -> str:
+    """Where a redirect from `url` leads. Raises `Retryable` when that is an open line while the API is a `secure` one."""
+    import httpx
+
+    target = httpx.URL(url).join(location)
+    if secure and target.scheme != "https":
+        raise Retryable("upload: storage redirects to an address without TLS")
+    return str(target)
 
 
 def _name(batch: Batch) -> str:

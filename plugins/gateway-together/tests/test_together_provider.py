@@ -143,8 +143,8 @@ async def test_create_failures_by_status(lab: Lab, status: int, kind: type[Provi
 async def test_reasons_are_sentences_and_objects(lab: Lab) -> None:
     """The sentence of the batch endpoints and the object of the others both reach the operator; a wish to wait as well."""
     batch = await lab.upload(chat("x"))
-    with pytest.raises(Rejected, match="Input file file-none not found"):
-        await lab.provider.submit(replace(batch, file_id="file-none"))
+    with pytest.raises(Rejected, match="endpoint must be"):
+        await lab.provider.submit(replace(batch, endpoint="/v1/embeddings"))
     with pytest.raises(Missing, match="File not found"):
         await lab.provider.fetch(
             replace(await lab.submit(chat("x")), where={"output_file_id": "file-none"}), lab.directory / "rows"
@@ -154,6 +154,27 @@ async def test_reasons_are_sentences_and_objects(lab: Lab) -> None:
         await lab.provider.submit(batch)
 
     assert caught.value.retry_after == 17
+
+
+async def test_a_file_that_is_not_visible_yet_refuses_nobody(lab: Lab) -> None:
+    """A create call that does not find its file is tried again, and works when the file has shown up."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.FILE_LAG, seconds=10))
+    batch = await lab.upload(chat("x"))
+    with pytest.raises(Retryable, match="not found"):
+        await lab.provider.submit(batch)
+    lab.clock.jump(11)
+
+    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
+
+
+@pytest.mark.parametrize("status", [400, 429])
+async def test_an_account_that_cannot_pay_is_unauthorised(lab: Lab, status: int) -> None:
+    """A refusal that speaks of credits stops the account, since neither waiting nor smaller batches help."""
+    batch = await lab.upload(chat("x"))
+    told = "Insufficient credits. Please add funds."
+    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=status, message=told))
+    with pytest.raises(Unauthorised):
+        await lab.provider.submit(batch)
 
 
 async def test_a_full_queue_is_no_refusal(lab: Lab) -> None:

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Ambiguous, ProviderError, Rejected, RemoteState, TokenLimit, Unauthorised
-from gateway_together.remote import job_of, moment, oldest_first, parse_list, parse_object, refusal, remote_batch
+from gateway_together.remote import (
+    job_of,
+    lacks_file,
+    moment,
+    oldest_first,
+    parse_list,
+    parse_object,
+    refusal,
+    remote_batch,
+)
 
 JOB = {
     "id": "0b8e2b6e-3f3e-4d1f-9c39-0d7f4c7a0f10",
@@ -63,7 +72,7 @@ def test_a_failed_job_with_files_is_fetched() -> None:
     assert (seen.state, seen.refusal) == (RemoteState.ENDED, None)
 
 
-@pytest.mark.parametrize("reason", ["Internal server error", "upstream service unavailable"])
+@pytest.mark.parametrize("reason", ["Internal server error", "upstream service unavailable", "input file not found"])
 def test_a_job_that_broke_down_refuses_nobody(reason: str) -> None:
     """A failure of the provider's own makes no request wrong: the job has ended, and its lines are missing."""
     assert remote_batch(JOB | {"status": "FAILED", "error": reason}).state is RemoteState.ENDED
@@ -92,6 +101,21 @@ def test_the_sentence_of_a_failed_job(reason: object, kind: type[ProviderError],
     assert type(seen) is kind
     assert seen.reason
     assert not isinstance(seen, Rejected) or sorted(seen.lines) == lines
+
+
+@pytest.mark.parametrize(
+    ("reason", "lacking"),
+    [
+        ("Input file file-1 not found", True),
+        ("The input file has not been processed", True),
+        ("file is not ready", True),
+        ("model not found", False),
+        ("the file has a bad line. custom_id not found", False),
+    ],
+)
+def test_a_file_that_is_not_there_yet(reason: str, lacking: bool) -> None:
+    """A refusal for want of the file alone is told from one for what is in it."""
+    assert lacks_file(reason) is lacking
 
 
 def test_a_job_that_was_made() -> None:

@@ -15,6 +15,7 @@ from together_lab import MARKER, base_url, chat, provider_at, sdk, written
 from gateway import Batch, Rejected, RemoteState, Retryable, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation, StoredFile
 from gateway.testing import Lab
+from gateway_together.uploads import redirected
 
 
 def kept(lab: Lab) -> list[StoredFile]:
@@ -176,6 +177,14 @@ async def test_storage_that_cannot_be_reached_is_retryable(lab: Lab, location: s
     """No address, a bad address, one that does not exist and a circle of redirects are all Retryable."""
     with pytest.raises(Retryable):
         await Elsewhere(lab, location).serve(lab, lab.seal(chat("x")))
+
+
+def test_an_open_line_is_not_followed() -> None:
+    """Prompts do not leave the encrypted line because a storage says so; relative addresses are understood."""
+    assert redirected("https://a.example/x?sig=1", "/y?sig=2", secure=True) == "https://a.example/y?sig=2"
+    assert redirected("http://a.example/x", "http://b.example/y", secure=False) == "http://b.example/y"
+    with pytest.raises(Retryable):
+        redirected("https://a.example/x", "http://a.example/x", secure=True)
 
 
 async def test_a_file_sent_by_the_sdk_is_known(lab: Lab, tmp_path: Path) -> None:
