@@ -72,6 +72,11 @@ class Provider(ABC):
         self.clock = clock
         self.directory = directory
 
+    @classmethod
+    def limits_of(cls, settings: ProviderSettings) -> Limits:
+        """The kind's limits under these settings: `limits`, unless a setting changes one, as the window it is asked for."""
+        return cls.limits
+
     @abstractmethod
     def encode(self, call: Call) -> bytes:
         """The bytes that are stored and sent for `call`, without a newline byte. Pure; runs at admission.

@@ -53,7 +53,7 @@ class ConfiguredProvider:
         self.account = table.account
         #: None: no installed plugin brings it.
         self.kind = kind
-        self.limits = _merged(kind.limits if kind is not None else Limits(), table)
+        self.limits = _merged(_limits(kind, settings), table)
         #: Where its calls go; a simulator's address for a sandboxed one. Empty: where its SDK goes by itself.
         self.base_url = settings.base_url if settings is not None else ""
         self._settings = settings
@@ -275,6 +275,13 @@ def build_router(
     if mistakes:
         raise ConfigurationError(mistakes)
     return Router(MappingProxyType(providers), configuration.routes, prices)
+
+
+def _limits(kind: type[Provider] | None, settings: ProviderSettings | None) -> Limits:
+    """What the kind allows, as far as it is known."""
+    if kind is None:
+        return Limits()
+    return kind.limits if settings is None else kind.limits_of(settings)
 
 
 def _merged(limits: Limits, table: ProviderTable) -> Limits:

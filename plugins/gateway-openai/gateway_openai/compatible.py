@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from gateway import Limits, ProviderSettings
-from gateway_openai.provider import Dialect, OpenAIProvider
+from gateway_openai.provider import Dialect, OpenAIProvider, with_window
 from gateway_openai.settings import OpenAICompatibleSettings
 
 
@@ -35,4 +35,15 @@ class OpenAICompatibleProvider(OpenAIProvider):
 
     def dialect(self) -> Dialect:
         """The configured fields."""
-        return Dialect(drop_fields=self._told.drop_fields, refuse_fields=self._told.refuse_fields)
+        return Dialect(
+            drop_fields=self._told.drop_fields,
+            refuse_fields=self._told.refuse_fields,
+            completion_window=self._told.completion_window,
+            create_endpoint=self._told.endpoint,
+            line_url=self._told.endpoint,
+        )
+
+    @classmethod
+    def limits_of(cls, settings: ProviderSettings) -> Limits:
+        """With the window that is asked for."""
+        return with_window(cls.limits, cast("OpenAICompatibleSettings", settings).completion_window)

@@ -12,17 +12,34 @@ _STREAMING = frozenset({"stream", "stream_options"})
 _BATCH_TIERS = frozenset({None, "auto", "default", "flex", "batch"})
 
 
-def encode_line(call: Call, *, drop: frozenset[str] = frozenset(), refuse: frozenset[str] = frozenset()) -> bytes:
+def encode_line(
+    call: Call, *, drop: frozenset[str] = frozenset(), refuse: frozenset[str] = frozenset(), url: str = ""
+) -> bytes:
     """One input line without its `custom_id`; unknown fields pass as they are.
 
     Raises `Unsupported` for fields in `refuse` that are set, for a service tier that batches do not have, and for values
     that JSON cannot hold.
     """
     body = sent_body(call, drop=drop)
-    for field in refuse:
-        if body.get(field) is not None:
+    for field in refuse & body.keys():
+        if _says_nothing(body[field]):
+            del body[field]
+        else:
             raise Unsupported(field, f"batches of this provider do not support {field}")
-    return envelope(call.endpoint, _dump(body))
+    return envelope(url or call.endpoint, _dump(body))
+
+
+def refuse_names(call: Call) -> None:
+    """Raise `Unsupported` for a message with a `name`."""
+    messages = call.body.get("messages")
+    for place, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict) and message.get("name") is not None and message.get("role") != "tool":
+            raise Unsupported(f"messages[{place}].name", "this provider refuses messages with a name; leave it out")
+
+
+def _says_nothing(content: object) -> bool:
+    """Whether a field is there without asking for anything."""
+    return content is None or content is False or content in ({}, [])
 
 
 def sent_body(call: Call, *, drop: frozenset[str] = frozenset()) -> dict[str, object]:

@@ -6,7 +6,7 @@ Such an API is a subclass: its `Settings`, its `limits`, and where needed `heade
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
@@ -29,7 +29,7 @@ from gateway import (
 )
 from gateway.clock import Clock
 from gateway_openai.decode import decode_response, decode_row
-from gateway_openai.encode import encode_line, sent_body
+from gateway_openai.encode import encode_line, refuse_names, sent_body
 from gateway_openai.failures import creating, repeatable
 from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, oldest_first, past
 from gateway_openai.remote import STATES, STOPPING, listed, moment, parse_object, remote_batch, status_of
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 #: The SDK wants to know all endpoints by name; the provider is the one to say no.
 CreateEndpoint = Literal["/v1/chat/completions"]
+CompletionWindow = Literal["24h"]
 
 _log = structlog.get_logger()
 
@@ -55,10 +56,17 @@ _LINE_OFFSETS: Mapping[str, int | None] = {"from-one": 1, "from-zero": 0, "ignor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """Where APIs of this shape differ in what a line may hold."""
+    """Where APIs of this shape differ in what a create call and a line may hold."""
 
     drop_fields: frozenset[str] = frozenset()
     refuse_fields: frozenset[str] = frozenset()
+    #: Whether messages may have a `name`.
+    message_names: bool = True
+    #: What a create call asks for.
+    completion_window: str = "24h"
+    #: What the create call and the lines name; empty: the caller's endpoint.
+    create_endpoint: str = ""
+    line_url: str = ""
 
 
 class OpenAIProvider(Provider):
@@ -94,6 +102,7 @@ class OpenAIProvider(Provider):
             timeout=quick,
             max_retries=0,
             default_headers={name: value for name, value in headers.items() if value is not None},
+            default_query=self.query(),
             http_client=_without([name for name, value in headers.items() if value is None]),
         )
         self._client.organization = own.organization or None
@@ -106,13 +115,36 @@ class OpenAIProvider(Provider):
         """Headers on every call beside the SDK's own; None leaves one of those out."""
         return {}
 
+    def query(self) -> Mapping[str, object]:
+        """What is added to every address."""
+        return {}
+
+    def path_of(self, call: Call) -> str:
+        """The path of the synchronous endpoint, below the base URL."""
+        return call.endpoint.removeprefix("/v1")
+
     def dialect(self) -> Dialect:
-        """What this API's lines may not hold."""
+        """What this API's create calls and lines may hold."""
         return Dialect()
+
+    async def page(self, after: str | None) -> tuple[dict[str, object], str | None]:
+        """One page of the account's batches, newest first as far as is known, and where the next one starts."""
+        import openai
+
+        response = await self._client.batches.with_raw_response.list(after=after or openai.omit, limit=PAGE)
+        content = parse_object(response.content)
+        return content, cursor(content, listed(content))
 
     def encode(self, call: Call) -> bytes:
         """The caller's body as it is, less what a batch cannot have."""
-        return encode_line(call, drop=self._dialect.drop_fields, refuse=self._dialect.refuse_fields)
+        dialect = self._dialect
+        if not dialect.message_names:
+            refuse_names(call)
+        return encode_line(call, drop=dialect.drop_fields, refuse=dialect.refuse_fields, url=dialect.line_url)
+
+    def dropped(self, call: Call) -> Sequence[str]:
+        """Configured fields that the call has."""
+        return sorted(field for field in self._dialect.drop_fields if call.body.get(field) is not None)
 
     def decode(self, row: bytes) -> Result:
         """One row of an output or an error file."""
@@ -141,8 +173,8 @@ class OpenAIProvider(Provider):
         async with creating():
             response = await self._client.batches.with_raw_response.create(
                 input_file_id=batch.file_id,
-                endpoint=cast("CreateEndpoint", batch.endpoint),
-                completion_window="24h",
+                endpoint=cast("CreateEndpoint", self._dialect.create_endpoint or batch.endpoint),
+                completion_window=cast("CompletionWindow", self._dialect.completion_window),
                 metadata={MARKER_KEY: batch.marker},
             )
             return self._read(parse_object(response.content))
@@ -154,11 +186,10 @@ class OpenAIProvider(Provider):
         before, after = None, None
         async with repeatable("list", named=False):
             for _ in range(_MAX_PAGES):
-                content = await self._page(after)
+                content, after = await self.page(after)
                 items = listed(content)
                 ours = [self._read(item) for item in items if is_ours(item, batch)]
                 found |= {remote.remote_id: remote for remote in ours}
-                after = cursor(content, items)
                 if after is None or past(horizon, before, items):
                     return oldest_first(found.values())
                 before = moment(items[-1].get("created_at"))
@@ -205,7 +236,7 @@ class OpenAIProvider(Provider):
         try:
             async with creating():
                 response = await self._client.post(
-                    call.endpoint.removeprefix("/v1"),
+                    self.path_of(call),
                     body=sent_body(call, drop=self._dialect.drop_fields),
                     cast_to=httpx2.Response,
                     options={"timeout": self._transfer},
@@ -220,13 +251,6 @@ class OpenAIProvider(Provider):
     async def aclose(self) -> None:
         """Close the SDK's connections."""
         await self._client.close()
-
-    async def _page(self, after: str | None) -> dict[str, object]:
-        """One page of the account's batches, newest first as far as is known."""
-        import openai
-
-        response = await self._client.batches.with_raw_response.list(after=after or openai.omit, limit=PAGE)
-        return parse_object(response.content)
 
     async def _runs_on(self, remote: RemoteBatch) -> bool:
         """Whether the batch has neither ended nor been told to."""
@@ -272,6 +296,11 @@ class OpenAIProvider(Provider):
                 last = chunk[-1:] or last
         if last != b"\n":
             target.write(b"\n")
+
+
+def with_window(limits: Limits, window: str) -> Limits:
+    """`limits` with a window as it is written in a create call: `24h`, `7d`."""
+    return replace(limits, window_seconds=float(window[:-1]) * {"h": 3_600.0, "d": 86_400.0}[window[-1]])
 
 
 def _without(names: Sequence[str]) -> httpx2.AsyncClient | None:

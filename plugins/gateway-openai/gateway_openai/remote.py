@@ -108,8 +108,10 @@ def listed(content: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
 
 
 def moment(stamp: object) -> datetime | None:
-    """A time as unix seconds or in ISO form; None when it is neither."""
+    """A time as unix seconds, also written as text, or in ISO form; None when it is neither."""
     try:
+        if isinstance(stamp, str) and stamp.isascii() and stamp.isdecimal():
+            stamp = int(stamp)
         if isinstance(stamp, int | float) and not isinstance(stamp, bool) and stamp > 0:
             return datetime.fromtimestamp(stamp, UTC)
         if isinstance(stamp, str):

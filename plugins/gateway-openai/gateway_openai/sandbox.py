@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ from gateway_openai.simulated.chat import completion
 from gateway_openai.simulated.files import Files, reply
 from gateway_openai.simulated.lines import chat_problem, read_frame
 from gateway_openai.simulated.objects import error_object, row
+from gateway_openai.simulated.shape import Shape
 
 CHAT = "/v1/chat/completions"
 
@@ -40,6 +42,8 @@ class OpenAISimulator(Simulator):
     kind: ClassVar[str] = "openai"
     base_path: ClassVar[str] = "/v1"
     priced_model: ClassVar[str] = "gpt-4.1-mini"
+    #: Where the simulated service differs from OpenAI.
+    shape: ClassVar[Shape] = Shape()
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None
@@ -49,9 +53,14 @@ class OpenAISimulator(Simulator):
         self._numbers = itertools.count(1)
 
     def routes(self) -> Iterator[Route]:
-        """Files, batches, chat completions, models."""
+        """Files, batches, chat completions, models; at every address the service has."""
+        routes = list(self._routes())
+        for prefix in self.shape.prefixes:
+            yield from (replace(route, path=prefix + route.path.removeprefix("/v1")) for route in routes)
+
+    def _routes(self) -> Iterator[Route]:
         yield from Files(self).routes()
-        yield from Batches(self, frozenset({CHAT})).routes()
+        yield from Batches(self, self.shape).routes()
         yield Route(method="POST", path=CHAT, answer=self.complete, operation=Operation.COMPLETE)
         yield Route(method="GET", path="/v1/models", answer=self.models)
         yield Route(method="GET", path="/v1/models/{model:.+}", answer=self.model)
@@ -104,11 +113,16 @@ class OpenAISimulator(Simulator):
 
     def read_line(self, line: bytes, batch: StoredBatch) -> Line:
         """A line's frame, as validation reads it."""
-        return read_frame(line, batch.endpoint)
+        return read_frame(line, batch.endpoint, loose=self.shape.loose_urls)
 
     def answer(self, line: Line, told: Directive | None) -> Outcome:
         """A chat completion, or the 400 that the body deserves."""
-        problem = chat_problem(line.body, strict=self.settings.strict_fields)
+        problem = chat_problem(
+            line.body,
+            strict=self.settings.strict_fields,
+            refused=self.shape.refused_fields,
+            names=self.shape.message_names,
+        )
         if problem is not None:
             return Outcome(status=400, body=error_object(400, problem.message, problem.code, problem.param))
         return completion(line.body, line.custom_id, self.clock.now(), told)

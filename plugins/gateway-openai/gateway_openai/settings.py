@@ -26,6 +26,37 @@ class OpenAISettings(ProviderSettings):
     line_numbers: Literal["from-one", "from-zero", "ignored"] = "from-one"
 
 
+class GroqSettings(OpenAISettings):
+    """GroqCloud; `base_url` with `/openai/v1`."""
+
+    base_url: str = "https://api.groq.com/openai/v1"
+    #: Under load a short window really does expire: a long one costs the same.
+    completion_window: Literal["24h", "7d"] = "24h"
+
+
+class KlusterSettings(OpenAISettings):
+    """kluster.ai as it was documented."""
+
+    base_url: str = "https://api.kluster.ai/v1"
+    #: A longer one was cheaper.
+    completion_window: Literal["1h", "3h", "6h", "12h", "24h"] = "24h"
+
+
+class AzureSettings(OpenAISettings):
+    """One Azure OpenAI resource."""
+
+    #: `https://RESOURCE.openai.azure.com/openai/v1`, or without `/v1` where `api_version` is given.
+    base_url: str = Field(default=..., min_length=1)
+    #: Sent as `?api-version=`; empty for the `/openai/v1` addresses, which have none.
+    api_version: str = ""
+    #: `entra`: `api_key` is a Microsoft Entra token and goes out as `Authorization: Bearer`.
+    auth: Literal["api-key", "entra"] = "api-key"
+    #: What the create call names. Microsoft's documents show it without `/v1`, and the lines with it.
+    create_endpoint: str = "/chat/completions"
+    #: What the lines name.
+    line_url: str = "/v1/chat/completions"
+
+
 class OpenAICompatibleSettings(OpenAISettings):
     """For other APIs of OpenAI's shape, each with a dialect of its own."""
 
@@ -36,3 +67,7 @@ class OpenAICompatibleSettings(OpenAISettings):
     refuse_fields: frozenset[str] = frozenset()
     #: The header that carries the bare key; empty: `Authorization: Bearer KEY`.
     key_header: str = ""
+    #: What the create call asks for, and by which the batch's age is judged, as `1h`, `24h`, `7d`.
+    completion_window: str = Field(default="24h", pattern=r"^[1-9][0-9]{0,3}[hd]$")
+    #: What the lines and the create call name instead of `/v1/chat/completions`; empty: that.
+    endpoint: str = ""

@@ -210,7 +210,8 @@ async def test_an_unknown_state_is_named_once(lab: Lab, monkeypatch: pytest.Monk
     """A state that nobody has heard of counts as running, and is in the log once."""
     remote = await lab.provider.submit(await lab.uploaded(chat("x")))
     monkeypatch.setattr(
-        "gateway_openai.simulated.batches.batch_object", lambda batch, _: {"id": batch.id, "status": "levitating"}
+        "gateway_openai.simulated.batches.batch_object",
+        lambda batch, _where, _shape, *, again: {"id": batch.id, "status": "levitating"},
     )
     with structlog.testing.capture_logs() as logs:
         states = [(await lab.provider.poll(remote)).state for _ in range(3)]

@@ -7,11 +7,16 @@ from collections.abc import Iterator, Mapping
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredFile, page
+from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile, page
 from gateway_openai.simulated.files import reply
 from gateway_openai.simulated.lines import metadata_problem, read_frame
 from gateway_openai.simulated.objects import batch_object, list_object
+from gateway_openai.simulated.shape import Shape
 
+#: How cursors look, and how many batches a page has that goes by them.
+_CURSOR = "cursor_"
+_CURSOR_PAGE = 20
+_NEVER = 10 * 365 * 86_400.0
 _FIELDS = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"})
 
 
@@ -25,11 +30,11 @@ class _Refused(Exception):
 
 
 class Batches:
-    """The batch endpoints over a simulator's store; `endpoints` are those that it can serve."""
+    """The batch endpoints over a simulator's store, as `shape` says."""
 
-    def __init__(self, simulator: Simulator, endpoints: frozenset[str]) -> None:
+    def __init__(self, simulator: Simulator, shape: Shape) -> None:
         self._simulator = simulator
-        self._endpoints = endpoints
+        self._shape = shape
 
     def routes(self) -> Iterator[Route]:
         """Every path of batches."""
@@ -47,7 +52,7 @@ class Batches:
         made = await self._simulator.create(asked)
         if isinstance(made, web.Response):
             return made
-        return reply(batch_object(made, Life(stage=Stage.VALIDATING)))
+        return reply(batch_object(made, Life(stage=Stage.VALIDATING), self._shape))
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
         """One batch as it is now."""
@@ -57,14 +62,28 @@ class Batches:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The account's batches, newest first."""
         query = request.query
+        if self._shape.by_cursor:
+            return self._cursor_page(query.get("cursor"))
         limit = query.get("limit", "20")
         if not limit.isdecimal() or not 1 <= int(limit) <= 100:
             return self._simulator.refuse(400, "limit must be between 1 and 100.", param="limit")
         part = page(self._simulator.listed(), after=query.get("after"), limit=int(limit))
         if part is None:
             return self._simulator.refuse(400, "after names no batch.", param="after")
-        shown = [batch_object(batch, self._simulator.glance(batch)) for batch in part.items]
+        shown = [self._listed(batch) for batch in part.items]
         return reply(list_object(shown, has_more=part.has_more))
+
+    def _cursor_page(self, cursor: str | None) -> web.Response:
+        after = None if cursor is None else cursor.removeprefix(_CURSOR)
+        part = page(self._simulator.listed(), after=after, limit=_CURSOR_PAGE)
+        if part is None:
+            return self._simulator.refuse(400, "cursor is not one of ours.", param="cursor")
+        following = _CURSOR + part.items[-1].id if part.has_more else None
+        shown = [self._listed(batch) for batch in part.items]
+        return reply({"object": "list", "data": shown, "paging": {"next_cursor": following}})
+
+    def _listed(self, batch: StoredBatch) -> dict[str, object]:
+        return batch_object(batch, self._simulator.glance(batch), self._shape, again=True)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Ask for a batch's end."""
@@ -78,7 +97,8 @@ class Batches:
         return await self._shown(batch_id)
 
     async def _shown(self, batch_id: str) -> web.Response:
-        return reply(batch_object(*await self._simulator.current(batch_id)))
+        batch, where = await self._simulator.current(batch_id)
+        return reply(batch_object(batch, where, self._shape, again=True))
 
     def _lost(self, batch_id: str) -> web.Response:
         return self._simulator.refuse(404, f"No batch found with id '{batch_id[:64]}'.", param="id")
@@ -93,10 +113,11 @@ class Batches:
             raise _Refused("The body must be an object.")
         if strange := body.keys() - _FIELDS:
             raise _Refused(f"Unknown parameter: '{min(strange)[:64]}'.", param=min(strange)[:64])
-        if body.get("endpoint") not in self._endpoints:
-            raise _Refused(f"endpoint must be one of {sorted(self._endpoints)}.", param="endpoint")
-        if body.get("completion_window") != "24h":
-            raise _Refused("completion_window must be '24h'.", param="completion_window")
+        shape, window = self._shape, body.get("completion_window")
+        if body.get("endpoint") not in shape.endpoints:
+            raise _Refused(f"endpoint must be one of {sorted(shape.endpoints)}.", param="endpoint")
+        if not isinstance(window, str) or window not in shape.windows:
+            raise _Refused(f"completion_window must be one of {sorted(shape.windows)}.", param="completion_window")
         if problem := metadata_problem(body.get("metadata")):
             raise _Refused(problem, param="metadata")
         file = self._input(body.get("input_file_id"))
@@ -107,7 +128,14 @@ class Batches:
             size=file.size,
             metadata=body.get("metadata"),
             output_seconds=_output_seconds(body.get("output_expires_after")),
+            window_seconds=self._window_seconds(window),
         )
+
+    def _window_seconds(self, window: str) -> float | None:
+        """What was asked for; None: the simulator's own setting, as for OpenAI's one window."""
+        if self._shape.endless_window:
+            return _NEVER
+        return self._shape.windows[window] if len(self._shape.windows) > 1 else None
 
     def _input(self, file_id: object) -> StoredFile:
         file = self._simulator.store.files.get(file_id) if isinstance(file_id, str) else None
@@ -122,7 +150,7 @@ class Batches:
     def _model(self, file: StoredFile, endpoint: str) -> str:
         """The model of the first line, which the others have to have too."""
         with self._simulator.store.path(file.id).open("rb") as lines:
-            return read_frame(lines.readline(), endpoint).model
+            return read_frame(lines.readline(), endpoint, loose=self._shape.loose_urls).model
 
 
 def _output_seconds(wanted: object) -> float | None:

@@ -90,8 +90,11 @@ class BodyProblem:
     code: str | None = None
 
 
-def read_frame(raw: bytes, endpoint: str) -> Line:
-    """One input line of a batch for `endpoint`; its `problem` says what is wrong with its frame."""
+def read_frame(raw: bytes, endpoint: str, *, loose: bool = False) -> Line:
+    """One input line of a batch for `endpoint`; its `problem` says what is wrong with its frame.
+
+    `loose`: its url may be the endpoint with or without `/v1`.
+    """
     try:
         frame = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -100,14 +103,24 @@ def read_frame(raw: bytes, endpoint: str) -> Line:
         return _unparsable("This line is not a JSON object.")
     name, body = frame.get("custom_id"), frame.get("body")
     known = name if isinstance(name, str) else ""
+    if loose and str(frame.get("url")).removeprefix("/v1") == endpoint.removeprefix("/v1"):
+        frame["url"] = endpoint
     problem = _frame_problem(known, frame, endpoint) or _content_problem(body)
     if problem is not None or not isinstance(body, dict):
         return Line(custom_id=known, problem=problem)
     return Line(custom_id=known, model=str(body["model"]), body=body)
 
 
-def chat_problem(body: Mapping[str, object], *, strict: bool = False) -> BodyProblem | None:
-    """What is wrong with the body of a chat completion; `strict` refuses fields that are not known."""
+def chat_problem(
+    body: Mapping[str, object], *, strict: bool = False, refused: frozenset[str] = frozenset(), names: bool = True
+) -> BodyProblem | None:
+    """What is wrong with the body of a chat completion; `strict` refuses fields that are not known.
+
+    `refused` fields are not supported at all; without `names`, neither are names of messages.
+    """
+    for field in sorted(refused & body.keys()):
+        if not (field == "n" and body[field] == 1):
+            return BodyProblem(message=f"property '{field}' is unsupported", param=field, code="unsupported_parameter")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         return BodyProblem(message="'messages' must be an array with at least one message.", param="messages")
@@ -115,6 +128,8 @@ def chat_problem(body: Mapping[str, object], *, strict: bool = False) -> BodyPro
         problem = _message_problem(message, f"messages.[{index}]")
         if problem is not None:
             return problem
+        if not names and "name" in message and message["role"] != "tool":
+            return BodyProblem(message="'name' is unsupported", param=f"messages.[{index}].name")
     for field, content in body.items():
         problem = _field_problem(field, content, strict=strict)
         if problem is not None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from gateway.sandbox import Life, Line, Outcome, Stage, StoredBatch, StoredFile
+from gateway_openai.simulated.shape import Shape
 
 #: Reasons of lines that were never answered -> OpenAI's code and message.
 _UNANSWERED = {
@@ -35,8 +36,17 @@ def file_object(file: StoredFile, now: float) -> dict[str, object]:
     return shown
 
 
-def batch_object(batch: StoredBatch, where: Life) -> dict[str, object]:
-    """A batch."""
+def batch_object(batch: StoredBatch, where: Life, shape: Shape, *, again: bool = False) -> dict[str, object]:
+    """A batch; `again`: not in the answer to its create call."""
+    shown = _batch_object(batch, where, shape)
+    if shape.text_times and again:
+        shown |= {name: str(time) for name, time in shown.items() if name.endswith("_at") and time is not None}
+    if shape.empty_ids:
+        shown |= {name: "" for name in ("output_file_id", "error_file_id") if shown[name] is None}
+    return shown
+
+
+def _batch_object(batch: StoredBatch, where: Life, shape: Shape) -> dict[str, object]:
     results = batch.results
     ended = {stage: _unix(where.ended_at if where.stage is stage else None) for stage in Stage if stage.ended}
     return {
@@ -44,9 +54,9 @@ def batch_object(batch: StoredBatch, where: Life) -> dict[str, object]:
         "object": "batch",
         "endpoint": batch.endpoint,
         "model": batch.model or None,
-        "errors": _problems(batch) if where.stage is Stage.FAILED else None,
+        "errors": _problems(batch, bare=shape.bare_errors) if where.stage is Stage.FAILED else None,
         "input_file_id": batch.file_id,
-        "completion_window": "24h",
+        "completion_window": shape.window_name(batch.plan.window_seconds),
         "status": where.stage.value,
         "output_file_id": (results.output_file_id or None) if results else None,
         "error_file_id": (results.error_file_id or None) if results else None,
@@ -97,12 +107,12 @@ def _unix(time: float | None) -> int | None:
     return None if time is None else int(time)
 
 
-def _problems(batch: StoredBatch) -> dict[str, object]:
+def _problems(batch: StoredBatch, *, bare: bool) -> object:
     entries = [
         {"code": problem.code, "line": problem.line, "message": problem.message, "param": problem.param}
         for problem in batch.problems
     ]
-    return {"object": "list", "data": entries}
+    return entries if bare else {"object": "list", "data": entries}
 
 
 def _counts(batch: StoredBatch, where: Life) -> Mapping[str, int]:

@@ -1,0 +1,51 @@
+"""The kind `groq`: GroqCloud's Batch API, OpenAI's shape with a window of its own and pages by cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
+from gateway import Limits, ProviderSettings
+from gateway_openai.provider import Dialect, OpenAIProvider, with_window
+from gateway_openai.remote import parse_object
+from gateway_openai.settings import GroqSettings
+
+
+class GroqProvider(OpenAIProvider):
+    """GroqCloud through OpenAI's SDK, which its documents allow; sources and dates are in the README."""
+
+    kind: ClassVar[str] = "groq"
+    Settings: ClassVar[type[ProviderSettings]] = GroqSettings
+    limits: ClassVar[Limits] = Limits(
+        max_requests=50_000,
+        max_bytes=100_000_000,
+        max_line_bytes=100_000_000,
+        min_poll_seconds=1.0,
+        window_seconds=86_400.0,
+        retention_days=30.0,
+    )
+    simulator: ClassVar[str | None] = "gateway_openai.simulated.services:GroqSimulator"
+
+    @classmethod
+    def limits_of(cls, settings: ProviderSettings) -> Limits:
+        """With the window that is asked for."""
+        return with_window(cls.limits, cast("GroqSettings", settings).completion_window)
+
+    def dialect(self) -> Dialect:
+        """What Groq answers with 400, refused before it costs a batch its place."""
+        return Dialect(
+            refuse_fields=frozenset({"logprobs", "top_logprobs", "logit_bias", "n"}),
+            message_names=False,
+            completion_window=cast("GroqSettings", self.settings).completion_window,
+        )
+
+    async def page(self, after: str | None) -> tuple[dict[str, object], str | None]:
+        """A page by `cursor`, which the SDK has no word for; the next one is in `paging.next_cursor`."""
+        import httpx2
+
+        query: Mapping[str, object] = {} if after is None else {"cursor": after}
+        response = await self._client.get("/batches", cast_to=httpx2.Response, options={"params": query})
+        content = parse_object(response.content)
+        paging = content.get("paging")
+        following = paging.get("next_cursor") if isinstance(paging, dict) else None
+        return content, following if isinstance(following, str) and following and following != after else None

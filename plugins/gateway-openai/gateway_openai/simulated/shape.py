@@ -1,0 +1,41 @@
+"""Where services of OpenAI's shape differ on the wire, for their simulators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """OpenAI's own, unless said otherwise."""
+
+    #: Before `/v1`; several where a service has several addresses.
+    prefixes: tuple[str, ...] = ("/v1",)
+    #: `completion_window` -> seconds.
+    windows: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"24h": _DAY}))
+    #: What a create call may name.
+    endpoints: frozenset[str] = frozenset({"/v1/chat/completions"})
+    #: Nothing expires by itself, whatever the window.
+    endless_window: bool = False
+    #: Lists have `paging.next_cursor` and take `cursor`, instead of `after`, `limit` and `has_more`.
+    by_cursor: bool = False
+    #: `errors` of a refused batch is an array without an object around it.
+    bare_errors: bool = False
+    #: Times are strings of seconds when a batch is shown again.
+    text_times: bool = False
+    #: Absent ids are empty strings.
+    empty_ids: bool = False
+    #: Lines may name another path than the create call, as long as it is the same but for `/v1`.
+    loose_urls: bool = False
+    #: Body fields that are answered with a 400.
+    refused_fields: frozenset[str] = frozenset()
+    #: Whether messages may have a `name`.
+    message_names: bool = True
+
+    def window_name(self, seconds: float) -> str:
+        """The word for a window of so many seconds; the first there is where several would do."""
+        return next((name for name, length in self.windows.items() if length == seconds), next(iter(self.windows)))
