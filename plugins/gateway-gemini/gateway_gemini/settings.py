@@ -29,6 +29,16 @@ class FamilySettings(BaseModel):
     #: The largest `candidateCount`.
     max_candidates: int = Field(default=1, ge=1)
 
+    def family(self) -> Family:
+        """The family that the table describes."""
+        return Family(
+            models=self.models,
+            efforts={str(effort): chosen for effort, chosen in self.efforts.items()},
+            placeholder=self.placeholder,
+            json_with_tools=self.json_with_tools,
+            max_candidates=self.max_candidates,
+        )
+
 
 class GeminiSettings(ProviderSettings):
     """What the kind understands."""
@@ -52,18 +62,8 @@ class GeminiSettings(ProviderSettings):
 
     def dialect(self) -> Dialect:
         """How requests are written under these settings."""
-        own = tuple(
-            Family(
-                models=family.models,
-                efforts={str(effort): chosen for effort, chosen in family.efforts.items()},
-                placeholder=family.placeholder,
-                json_with_tools=family.json_with_tools,
-                max_candidates=family.max_candidates,
-            )
-            for family in self.families
-        )
         return Dialect(
-            families=own + FAMILIES,
+            families=(*(table.family() for table in self.families), *FAMILIES),
             hoist_system=self.late_system == "hoist",
             include_thoughts=self.include_thoughts,
         )

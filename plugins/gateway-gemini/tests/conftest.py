@@ -14,7 +14,8 @@ from gateway_gemini import GeminiProvider
 # Under importlib mode a test folder is not on the path, and this folder's helpers go with the plugin, not with the gateway.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gemini_lab import SDK, sdk_of
+from gemini_lab import sdk_of
+from google.genai.client import AsyncClient
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 
 @pytest.fixture(params=["v1", "v1beta"])
-async def sdk(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[SDK]:
+async def sdk(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[AsyncClient]:
     """Google's client as it comes, asynchronous, with either version in its paths."""
     async with sdk_of(lab, request.param) as client:
         yield client

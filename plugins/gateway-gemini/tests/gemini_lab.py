@@ -9,7 +9,7 @@ from typing import cast
 import orjson
 from google import genai
 from google.genai import types
-from google.genai.client import AsyncClient as SDK
+from google.genai.client import AsyncClient
 
 from gateway import Call, Result
 from gateway.testing import Lab
@@ -51,7 +51,7 @@ def message_of(result: Result) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def sdk_of(lab: Lab, version: str) -> AsyncIterator[SDK]:
+async def sdk_of(lab: Lab, version: str) -> AsyncIterator[AsyncClient]:
     """Google's client, pointed at the simulator."""
     assert lab.server is not None
     options = types.HttpOptions(base_url=lab.server.base_url(lab.simulator), api_version=version)

@@ -16,6 +16,7 @@ from gateway_gemini.simulated.files import result_name, result_paths
 from gateway_gemini.simulated.lines import body_problem
 from gateway_gemini.simulated.objects import RETENTION_SECONDS, UNKEYED, inlined, operation, refusal, reply
 from gateway_gemini.simulated.paging import page_of
+from gateway_gemini.simulated.schema import camel
 from gateway_gemini.simulated.uploads import present
 
 _FIELDS = frozenset({"displayName", "inputConfig", "priority", "webhookConfig", "model", "name"})
@@ -82,7 +83,7 @@ class Batches:
         try:
             raw = await request.read()
             batch = self._asked(raw)
-            source = self._source(mapping(batch.get("inputConfig")), model, endpoint, len(raw))
+            source = self._source(_named(batch.get("inputConfig")), model, endpoint, len(raw))
         except _Refused as refused:
             return refusal(refused.status, refused.message)
         asked = NewBatch(
@@ -167,7 +168,7 @@ class Batches:
         for name in mapping(body):
             if name != "batch":
                 raise _Refused(f'Invalid JSON payload received. Unknown name "{name[:64]}": Cannot find field.')
-        batch = mapping(mapping(body).get("batch"))
+        batch = _named(mapping(body).get("batch"))
         for name in batch:
             if name not in _FIELDS:
                 raise _Refused(
@@ -213,6 +214,11 @@ class Batches:
         if now < file.pending_until:
             raise _Refused(f"The File {name[:64]} is not in an ACTIVE state and usage is not allowed.")
         return _Source(file_id=file.id, size=file.size, shown={"fileName": name})
+
+
+def _named(content: object) -> Mapping[str, object]:
+    """An object with its names in camelCase: the SDK writes some of them otherwise."""
+    return {camel(name): field for name, field in mapping(content).items()}
 
 
 def _lost() -> web.Response:

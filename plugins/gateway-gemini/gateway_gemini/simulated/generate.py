@@ -13,7 +13,7 @@ import orjson
 from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of
 from gateway_gemini.reading import items, mapping, text
 from gateway_gemini.simulated.rules import parts_of, problem_of
-from gateway_gemini.simulated.schema import REQUEST
+from gateway_gemini.simulated.schema import REQUEST, normal
 from gateway_gemini.simulated.signing import signature
 
 _BYTES_PER_TOKEN = 4
@@ -38,7 +38,7 @@ _STATUSES = {
 
 def request_problem(request: object, model: str) -> str | None:
     """What a 400 says of a `GenerateContentRequest` for `model`; None when it is taken."""
-    return REQUEST(request, "") or problem_of(mapping(request), model)
+    return REQUEST(request, "") or problem_of(mapping(normal(REQUEST, request)), model)
 
 
 def generate(request: Mapping[str, object], *, model: str, line_id: str, told: Directive | None = None) -> Outcome:
@@ -47,6 +47,7 @@ def generate(request: Mapping[str, object], *, model: str, line_id: str, told: D
     A function of the request, and of `line_id` where sampling was asked for. `told` may want the prompt blocked.
     """
     name = body_hash(request)
+    request = mapping(normal(REQUEST, request))
     asked = tokens_of(len(orjson.dumps([request.get("contents"), request.get("systemInstruction")])))
     unique = hashlib.blake2b(f"{name} {line_id}".encode(), digest_size=12).hexdigest()
     answer: dict[str, object] = {"modelVersion": model.removeprefix("models/"), "responseId": unique}

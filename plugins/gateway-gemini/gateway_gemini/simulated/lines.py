@@ -13,7 +13,7 @@ from gateway.sandbox import Line, Outcome, Problem, body_hash
 from gateway_gemini.encode import EMBEDDINGS
 from gateway_gemini.reading import mapping, text
 from gateway_gemini.simulated.generate import request_problem
-from gateway_gemini.simulated.schema import EMBED_REQUEST
+from gateway_gemini.simulated.schema import EMBED_REQUEST, normal
 
 _FRAME = frozenset({"key", "request"})
 _DIMENSIONS = 8
@@ -52,7 +52,7 @@ def body_problem(request: object, model: str, endpoint: str) -> str | None:
 
 def embed(line: Line) -> Outcome:
     """An embedding that is a function of the request."""
-    wanted = line.body.get("outputDimensionality")
+    wanted = mapping(normal(EMBED_REQUEST, line.body)).get("outputDimensionality")
     size = wanted if isinstance(wanted, int) else _DIMENSIONS
     digest = hashlib.shake_128(body_hash(line.body).encode()).digest(size)
     return Outcome(status=200, body={"embedding": {"values": [byte / 256 for byte in digest]}}, input_tokens=1)

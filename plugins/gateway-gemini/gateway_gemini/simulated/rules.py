@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from gateway_gemini.dialect import MEDIA_TYPES, PLACEHOLDER
 from gateway_gemini.reading import items, mapping, text
-from gateway_gemini.simulated.signing import signature
+from gateway_gemini.simulated.signing import same, signature
 
 _UNION = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
@@ -97,7 +97,8 @@ def _of_signatures(contents: Sequence[Mapping[str, object]], model: str) -> Iter
         calls = [part for part in parts_of(content) if "functionCall" in part]
         for m, part in enumerate(calls):
             signed = text(part.get("thoughtSignature"))
-            if signed and signed != PLACEHOLDER and signed != signature(mapping(part["functionCall"])):
+            own = signature(mapping(part["functionCall"]))
+            if signed and not same(signed, PLACEHOLDER) and not same(signed, own):
                 yield f"Thought signature is not valid in function call {m} of content {n}."
             if insists and m == 0 and not signed:
                 name = mapping(part["functionCall"]).get("name")

@@ -41,30 +41,61 @@ def _word(*words: str) -> Check:
     return check
 
 
-def _list(inner: Check) -> Check:
-    def check(content: object, path: str) -> str | None:
+def camel(name: str) -> str:
+    """A field's name in camelCase; snake_case is taken as well, as protobuf's JSON has it."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class Repeated:
+    """An array of one kind."""
+
+    def __init__(self, inner: Check) -> None:
+        self._inner = inner
+
+    def __call__(self, content: object, path: str) -> str | None:
+        """What is wrong with the first item that is wrong."""
         if not isinstance(content, list):
             return f"Invalid value at '{path}' (TYPE_ARRAY)"
-        return next((bad for n, item in enumerate(content) if (bad := inner(item, f"{path}[{n}]"))), None)
+        return next((bad for n, item in enumerate(content) if (bad := self._inner(item, f"{path}[{n}]"))), None)
 
-    return check
+    def normal(self, content: object) -> object:
+        """The same with names in camelCase."""
+        return [normal(self._inner, item) for item in content] if isinstance(content, list) else content
 
 
-def _message(fields: Mapping[str, Check]) -> Check:
-    known = MappingProxyType(dict(fields))
+class Message:
+    """An object with known fields."""
 
-    def check(content: object, path: str) -> str | None:
+    def __init__(self, fields: Mapping[str, Check]) -> None:
+        self._fields = MappingProxyType(dict(fields))
+
+    def __call__(self, content: object, path: str) -> str | None:
+        """What is wrong with the first field that is wrong."""
         if not isinstance(content, dict):
             return f"Invalid value at '{path or 'request'}' (TYPE_MESSAGE)"
         for name, field in content.items():
-            if name not in known:
+            check = self._fields.get(camel(name))
+            if check is None:
                 at = f" at '{path}'" if path else ""
                 return f'Invalid JSON payload received. Unknown name "{name[:64]}"{at}: Cannot find field.'
-            if bad := known[name](field, f"{path}.{name}" if path else name):
+            if bad := check(field, f"{path}.{name}" if path else name):
                 return bad
         return None
 
-    return check
+    def normal(self, content: object) -> object:
+        """The same with names in camelCase."""
+        if not isinstance(content, dict):
+            return content
+        named = {camel(name): field for name, field in content.items()}
+        return {
+            name: normal(self._fields[name], field) if name in self._fields else field for name, field in named.items()
+        }
+
+
+def normal(check: Check, content: object) -> object:
+    """`content` with the names of known fields in camelCase; what is free to be anything stays as it is."""
+    return check.normal(content) if isinstance(check, Repeated | Message) else content
 
 
 def _anything(_content: object, _path: str) -> str | None:
@@ -77,20 +108,20 @@ _NUMBER = _kind("TYPE_FLOAT", int, float)
 _FLAG = _kind("TYPE_BOOL", bool)
 _STRUCT = _kind("TYPE_STRUCT", dict)
 
-_PART = _message(
+_PART = Message(
     {
         "text": _TEXT,
         "thought": _FLAG,
         "thoughtSignature": _base64,
-        "inlineData": _message({"mimeType": _TEXT, "data": _base64, "displayName": _TEXT}),
-        "fileData": _message({"mimeType": _TEXT, "fileUri": _TEXT, "displayName": _TEXT}),
-        "functionCall": _message({"id": _TEXT, "name": _TEXT, "args": _STRUCT}),
-        "functionResponse": _message({"id": _TEXT, "name": _TEXT, "response": _STRUCT, "willContinue": _FLAG}),
-        "mediaResolution": _message({"level": _TEXT, "numTokens": _WHOLE}),
+        "inlineData": Message({"mimeType": _TEXT, "data": _base64, "displayName": _TEXT}),
+        "fileData": Message({"mimeType": _TEXT, "fileUri": _TEXT, "displayName": _TEXT}),
+        "functionCall": Message({"id": _TEXT, "name": _TEXT, "args": _STRUCT}),
+        "functionResponse": Message({"id": _TEXT, "name": _TEXT, "response": _STRUCT, "willContinue": _FLAG}),
+        "mediaResolution": Message({"level": _TEXT, "numTokens": _WHOLE}),
     }
 )
-CONTENT = _message({"role": _TEXT, "parts": _list(_PART)})
-_DECLARATION = _message(
+CONTENT = Message({"role": _TEXT, "parts": Repeated(_PART)})
+_DECLARATION = Message(
     {
         "name": _TEXT,
         "description": _TEXT,
@@ -101,23 +132,23 @@ _DECLARATION = _message(
         "behavior": _TEXT,
     }
 )
-_TOOL = _message({"functionDeclarations": _list(_DECLARATION)})
-_CALLING = _message({"mode": _word("AUTO", "ANY", "NONE", "VALIDATED"), "allowedFunctionNames": _list(_TEXT)})
-_THINKING = _message(
+_TOOL = Message({"functionDeclarations": Repeated(_DECLARATION)})
+_CALLING = Message({"mode": _word("AUTO", "ANY", "NONE", "VALIDATED"), "allowedFunctionNames": Repeated(_TEXT)})
+_THINKING = Message(
     {
         "includeThoughts": _FLAG,
         "thinkingBudget": _WHOLE,
         "thinkingLevel": _word("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"),
     }
 )
-_CONFIG = _message(
+_CONFIG = Message(
     {
         "temperature": _NUMBER,
         "topP": _NUMBER,
         "topK": _NUMBER,
         "candidateCount": _WHOLE,
         "maxOutputTokens": _WHOLE,
-        "stopSequences": _list(_TEXT),
+        "stopSequences": Repeated(_TEXT),
         "seed": _WHOLE,
         "presencePenalty": _NUMBER,
         "frequencyPenalty": _NUMBER,
@@ -126,26 +157,26 @@ _CONFIG = _message(
         "responseMimeType": _TEXT,
         "responseSchema": _STRUCT,
         "responseJsonSchema": _anything,
-        "responseModalities": _list(_TEXT),
+        "responseModalities": Repeated(_TEXT),
         "mediaResolution": _TEXT,
         "thinkingConfig": _THINKING,
     }
 )
 #: A whole request; `model` may be repeated in it.
-REQUEST = _message(
+REQUEST = Message(
     {
         "model": _TEXT,
-        "contents": _list(CONTENT),
+        "contents": Repeated(CONTENT),
         "systemInstruction": CONTENT,
-        "tools": _list(_TOOL),
-        "toolConfig": _message({"functionCallingConfig": _CALLING}),
-        "safetySettings": _list(_message({"category": _TEXT, "threshold": _TEXT})),
+        "tools": Repeated(_TOOL),
+        "toolConfig": Message({"functionCallingConfig": _CALLING}),
+        "safetySettings": Repeated(Message({"category": _TEXT, "threshold": _TEXT})),
         "generationConfig": _CONFIG,
         "cachedContent": _TEXT,
         "labels": _STRUCT,
     }
 )
 #: An embedding's request.
-EMBED_REQUEST = _message(
+EMBED_REQUEST = Message(
     {"model": _TEXT, "content": CONTENT, "taskType": _TEXT, "title": _TEXT, "outputDimensionality": _WHOLE}
 )

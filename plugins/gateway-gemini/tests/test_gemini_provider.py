@@ -1,0 +1,405 @@
+"""The provider against the simulator where the contract's suite does not reach: names of files, states, outputs, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from aiohttp import web
+from gemini_lab import call, chat, message_of, simulator
+
+from gateway import (
+    Batch,
+    Missing,
+    ProviderError,
+    Rejected,
+    RemoteBatch,
+    RemoteState,
+    Retryable,
+    TokenLimit,
+    Unauthorised,
+)
+from gateway.sandbox import Fault, FaultKind
+from gateway.testing import Lab, QuickClock
+from gateway_gemini import GeminiProvider, register_providers
+from gateway_gemini.encode import EMBEDDINGS
+from gateway_gemini.failures import ErrorAnswer, call_failure, create_failure
+from gateway_gemini.remote import inlined_rows, remote_batch
+from gateway_gemini.settings import GeminiSettings
+
+MARKER = "abcdefghij0123456789"
+
+
+def test_the_plugin_brings_one_kind() -> None:
+    """The hook returns the kind, and it says where its simulator is."""
+    [kind] = register_providers()
+
+    assert (kind.kind, kind.simulator) == ("gemini", "gateway_gemini.sandbox:GeminiSimulator")
+
+
+def test_listing_the_kinds_does_not_load_the_sdk() -> None:
+    """Start-up stays quick: neither the SDK nor the simulator is imported with the plugin."""
+    code = "import gateway_gemini, sys; print({'google.genai', 'httpx2', 'aiohttp'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert shown.stdout.strip() == "set()"
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    """2 GB in its smaller reading, 100 batches at once, results and window of 48 hours."""
+    limits = GeminiProvider.limits
+
+    assert (limits.max_bytes, limits.max_open_batches) == (2_000_000_000, 100)
+    assert (limits.window_seconds, limits.retention_days) == (172_800, 2)
+
+
+async def test_the_marker_names_batch_and_file(lab: Lab) -> None:
+    """The marker is the batch's display name and the file's own name."""
+    batch = await lab.upload(chat("x"))
+    remote = await lab.provider.submit(batch)
+    [made] = lab.simulator.store.batches.values()
+
+    assert batch.file_id == f"files/{MARKER}"
+    assert made.metadata == {"displayName": f"batchway-{MARKER}", "fileName": batch.file_id}
+    assert remote.remote_id == f"batches/{made.id}"
+
+
+async def test_a_second_upload_finds_the_first(lab: Lab) -> None:
+    """An upload that is repeated, as after a crash, uses the file that is there whole, and uploads nothing."""
+    batch = lab.seal(chat("x"))
+    first = await lab.provider.upload(batch)
+    second = await lab.provider.upload(batch)
+
+    assert first == second
+    assert len(lab.simulator.store.files) == 1
+
+
+async def test_a_file_that_is_not_whole_is_replaced(lab: Lab) -> None:
+    """A file of our name and another size is deleted, and the next try uploads it anew."""
+    await lab.provider.upload(lab.seal(chat("x")))
+    batch = lab.seal(chat("a longer one"))
+    with pytest.raises(Retryable, match="not whole"):
+        await lab.provider.upload(batch)
+    file_id = await lab.provider.upload(batch)
+
+    assert simulator(lab).store.path(f"in_{MARKER}").read_bytes() == batch.spool.read_bytes()
+    assert file_id == f"files/{MARKER}"
+
+
+async def test_an_upload_waits_until_the_file_is_read(lab: Lab) -> None:
+    """A file in PROCESSING is waited for, also one of a former upload; one that never ends is Retryable."""
+    simulator(lab).settings = replace(lab.simulator.settings, file_pending_seconds=30)
+    batch = await lab.upload(chat("x"))
+    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
+
+    simulator(lab).settings = replace(lab.simulator.settings, file_pending_seconds=1_000_000)
+    with pytest.raises(Retryable, match="still being read"):
+        await lab.provider.upload(lab.seal(chat("x"), marker="z" * 20))
+    with pytest.raises(Retryable, match="still being read"):
+        await lab.provider.upload(lab.seal(chat("x"), marker="z" * 20))
+
+
+async def test_a_file_that_the_batches_do_not_see_yet_is_retryable(lab: Lab) -> None:
+    """A create call that cannot find the file just uploaded is tried again, and its 403 stops no account."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.FILE_LAG, seconds=10))
+    batch = await lab.upload(chat("x"))
+    with pytest.raises(Retryable, match="may not exist"):
+        await lab.provider.submit(batch)
+    lab.clock.jump(11)
+
+    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
+
+
+@pytest.mark.parametrize("inline", [0, 100])
+async def test_results_come_by_file_or_inline(lab: Lab, inline: int) -> None:
+    """A batch from a file is fetched wherever its output is."""
+    simulator(lab).inline_output_lines = inline
+    results = await lab.results(await lab.run(*(chat(f"question {n}") for n in range(5))))
+
+    texts = {result.line_id: str(message_of(result)["content"]) for result in results}
+    assert {name: text[:20] for name, text in texts.items()} == {
+        f"{MARKER}-{n}": f"You said: question {n}" for n in range(5)
+    }
+
+
+async def test_a_cancelled_batch_yields_what_it_has(lab: Lab) -> None:
+    """Where the API keeps what was done before the end, it is fetched; where it keeps nothing, nothing is."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.CANCELLED, times=2))
+    remote = await lab.run(*(chat(str(n)) for n in range(4)))
+    nothing = await lab.rows(remote)
+    simulator(lab).keeps_cancelled = True
+
+    assert (remote.state, nothing) == (RemoteState.ENDED, [])
+    assert len(await lab.rows(remote)) == 2
+
+
+async def test_a_repeated_result_file_is_gone_after_its_time(lab: Lab) -> None:
+    """Results that are older than their retention are Missing, although the API answers 403."""
+    remote = await lab.run(chat("x"))
+    file = remote.where["responses_file"]
+    lab.clock.jump(172_800)
+    answer = ErrorAnswer(403, {"error": {"message": f"... access the File {file} or it may not exist."}})
+
+    assert isinstance(call_failure(answer, "fetch"), Missing)
+    assert (await lab.rows(remote)) == []
+
+
+async def test_discard_leaves_nothing(lab: Lab) -> None:
+    """Input, result and batch are deleted, and again without harm; a batch that still runs is left alone."""
+    batch = await lab.upload(chat("x"))
+    running = await lab.provider.submit(batch)
+    await lab.provider.discard(batch, running)
+    assert (await lab.provider.poll(running)).state is RemoteState.RUNNING
+    ended = await lab.later(running)
+    for _ in range(2):
+        await lab.provider.discard(batch, ended)
+
+    assert lab.simulator.store.files == {}
+    with pytest.raises(Missing):
+        await lab.provider.poll(ended)
+
+
+async def test_a_token_limit_is_told_by_create_or_poll(lab: Lab) -> None:
+    """A full queue of tokens is TokenLimit, whether the create call says so or the failed batch does."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.TOKEN_LIMIT, when="after"))
+    lab.simulator.faults.order(Fault(kind=FaultKind.TOKEN_LIMIT, when="before"))
+    batch = await lab.upload(chat("x"))
+    with pytest.raises(TokenLimit):
+        await lab.provider.submit(batch)
+    ended = await lab.later(await lab.provider.submit(batch))
+
+    assert ended.state is RemoteState.REFUSED
+    assert isinstance(ended.refusal, TokenLimit)
+
+
+async def test_an_embedding_batch_walks_through(lab: Lab) -> None:
+    """Rows of embeddings go to their own verb and come back as OpenAI's lists."""
+    body = {"model": "gemini-embedding-001", "input": "hello", "dimensions": 4}
+    batch = lab.seal(body, endpoint=EMBEDDINGS)
+    batch = replace(batch, file_id=await lab.provider.upload(batch))
+    [result] = await lab.results(await lab.later(await lab.provider.submit(batch)))
+    at_once = await lab.provider.complete(call(body, EMBEDDINGS))
+
+    for found in (result, at_once):
+        assert found.body is not None
+        data: Any = found.body["data"]
+        assert len(data[0]["embedding"]) == 4
+
+
+async def test_a_refused_key_is_no_clients_fault(lab: Lab) -> None:
+    """A synchronous call with a bad key, which Google answers with 400, counts as 401: the gateway's, not the caller's."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.REVOKED))
+
+    assert (await lab.provider.complete(call(chat("x")))).status == 401
+
+
+def operation(state: str, **fields: object) -> dict[str, object]:
+    """A batch on the wire."""
+    return {"name": "batches/b", "metadata": {"state": state, "createTime": "2026-11-20T10:00:00.123456789Z"}, **fields}
+
+
+@pytest.mark.parametrize("prefix", ["BATCH_STATE_", "JOB_STATE_", ""])
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("PENDING", RemoteState.RUNNING),
+        ("RUNNING", RemoteState.RUNNING),
+        ("CANCELLING", RemoteState.RUNNING),
+        ("SUCCEEDED", RemoteState.ENDED),
+        ("PARTIALLY_SUCCEEDED", RemoteState.ENDED),
+        ("CANCELLED", RemoteState.ENDED),
+        ("EXPIRED", RemoteState.ENDED),
+        ("FAILED", RemoteState.ENDED),
+        ("NEVER_HEARD_OF", RemoteState.RUNNING),
+    ],
+)
+def test_states(prefix: str, state: str, expected: RemoteState) -> None:
+    """Both prefixes, and every state, also those that the SDK's `done` forgets; a new one counts as running."""
+    remote = remote_batch(operation(prefix + state))
+
+    assert (remote.remote_id, remote.state) == ("batches/b", expected)
+    assert remote.created is not None
+    assert remote.created.isoformat() == "2026-11-20T10:00:00.123456+00:00"
+
+
+@pytest.mark.parametrize(
+    ("code", "refusal"),
+    [
+        (3, Rejected),
+        (5, Rejected),
+        (9, Rejected),
+        (8, TokenLimit),
+        (7, Unauthorised),
+        (16, Unauthorised),
+        (13, None),
+        (14, None),
+        (4, None),
+    ],
+)
+def test_why_a_batch_failed(code: int, refusal: type[ProviderError] | None) -> None:
+    """An error that says no is a refusal; one that says the API broke down ends the batch, whose lines may try again."""
+    remote = remote_batch(operation("BATCH_STATE_FAILED", done=True, error={"code": code, "message": "why"}))
+
+    assert remote.state is (RemoteState.ENDED if refusal is None else RemoteState.REFUSED)
+    assert refusal is None or isinstance(remote.refusal, refusal)
+
+
+def test_a_failed_batch_with_output_has_ended() -> None:
+    """What was answered was paid for, so it is fetched, whatever the error says."""
+    for output in ({"responsesFile": "files/f"}, {"inlinedResponses": {"inlinedResponses": [{"response": {}}]}}):
+        shown = operation("BATCH_STATE_FAILED", error={"code": 3, "message": "why"}, response=output)
+
+        assert remote_batch(shown).state is RemoteState.ENDED
+
+
+def test_counts_are_strings_and_may_be_absent() -> None:
+    """int64 comes as text, zeros not at all; what is not told is not known."""
+    shown = operation("BATCH_STATE_RUNNING")
+    about: Any = shown["metadata"]
+    unknown = remote_batch(shown)
+    about["batchStats"] = {"requestCount": "10", "successfulRequestCount": "3", "failedRequestCount": "1"}
+    known = remote_batch(shown)
+    about["batchStats"] = {"requestCount": "10", "pendingRequestCount": "10"}
+    none_done = remote_batch(shown)
+
+    assert (unknown.total, unknown.done) == (None, None)
+    assert (known.total, known.done) == (10, 4)
+    assert (none_done.total, none_done.done) == (10, None)
+
+
+def test_an_operation_without_an_envelope_is_read_too() -> None:
+    """A batch that stands by itself says the same."""
+    remote = remote_batch({"name": "batches/b", "state": "JOB_STATE_SUCCEEDED", "output": {"responsesFile": "files/f"}})
+
+    assert (remote.state, remote.where) == (RemoteState.ENDED, {"responses_file": "files/f"})
+
+
+@pytest.mark.parametrize("place", ["metadata", "response"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_inlined_responses_are_found_where_they_are(place: str, nested: bool) -> None:
+    """Twice nested or once, in the metadata or the response: each becomes a row with its key."""
+    rows: list[dict[str, object]] = [{"response": {"a": 1}, "metadata": {"key": "k"}}, {"error": {"code": 3}}]
+    output: dict[str, object] = {"inlinedResponses": {"inlinedResponses": rows} if nested else rows}
+    shown = operation("BATCH_STATE_SUCCEEDED")
+    if place == "metadata":
+        shown["metadata"]["output"] = output  # type: ignore[index]
+    else:
+        shown["response"] = output
+
+    assert [orjson.loads(row) for row in inlined_rows(shown)] == [
+        {"key": "k", "response": {"a": 1}},
+        {"key": None, "error": {"code": 3}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"details": [{"reason": "API_KEY_INVALID"}]}, Unauthorised),
+        (400, {"message": "API key expired. Please renew the API key."}, Unauthorised),
+        (400, {"status": "FAILED_PRECONDITION", "message": "Please enable billing on your project"}, Unauthorised),
+        (400, {"message": "Unknown name"}, Rejected),
+        (400, {"message": "The File x is not in an ACTIVE state and usage is not allowed."}, Retryable),
+        (404, {"message": "models/x is not found for API version v1"}, Rejected),
+        (429, {"status": "RESOURCE_EXHAUSTED"}, Retryable),
+        (429, {"details": [{"violations": [{"quotaId": "BatchEnqueuedTokensPerModel"}]}]}, TokenLimit),
+    ],
+)
+def test_create_errors_by_what_google_says(status: int, error: Mapping[str, object], kind: type[ProviderError]) -> None:
+    """Where Google's status says too little, its reason decides."""
+    assert type(create_failure(ErrorAnswer(status, {"error": error}))) is kind
+
+
+def test_a_wish_to_wait_is_read_from_header_or_details() -> None:
+    """`Retry-After`, or `RetryInfo` in the body."""
+    told = {"error": {"details": [{"retryDelay": "37s"}]}}
+
+    assert ErrorAnswer(429, told).retry_after == 37
+    assert ErrorAnswer(429, told, "5").retry_after == 5
+    assert ErrorAnswer(429, [told], "soon").retry_after == 37
+    assert ErrorAnswer(429, None).retry_after is None
+
+
+async def test_a_create_call_that_is_cut_arrives_once(tmp_path: Path) -> None:
+    """The SDK's hidden second sending stays off: a server that hangs up after reading the body sees one create call."""
+    seen: list[str] = []
+
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        seen.append(request.path)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", hang_up)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    settings = GeminiSettings.model_validate({"api_key": "k", "base_url": url})
+    provider = GeminiProvider("gemini", settings, QuickClock(), tmp_path)
+    spool = tmp_path / "spool"
+    spool.write_bytes(b'{"key":"a","request":{}}\n')
+    batch = Batch(marker=MARKER, endpoint="/v1/chat/completions", model="m", count=1, size=25, spool=spool)
+    with pytest.raises(ProviderError) as caught:
+        await provider.submit(replace(batch, file_id="files/x"))
+    created = list(seen)
+    with pytest.raises(Retryable):
+        await provider.upload(batch)
+    await provider.aclose()
+    await runner.cleanup()
+
+    assert type(caught.value).__name__ == "Ambiguous"
+    assert created == ["/v1beta/models/m:batchGenerateContent"]
+    assert seen[1:] == ["/upload/v1beta/files"]
+
+
+async def test_a_list_that_goes_in_circles_is_retryable(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page token that comes again ends the reading: an empty answer is only given for a whole list."""
+    asked: list[object] = []
+
+    async def page(method: str, path: str, **options: object) -> dict[str, object]:
+        asked.append(options["query"])
+        return {"operations": [], "nextPageToken": "again"}
+
+    monkeypatch.setattr(lab.provider._wire, "call", page)  # type: ignore[attr-defined]
+    with pytest.raises(Retryable, match="not at its end"):
+        await lab.provider.find(lab.seal(chat("x")))
+
+    assert len(asked) == 2
+
+
+async def test_concurrent_uploads_of_one_batch_end_well(lab: Lab) -> None:
+    """Two uploads of one batch at once, as of two processes, leave one file; whoever comes late finds it or tries again."""
+    batch = lab.seal(chat("x"))
+    found = await asyncio.gather(*(lab.provider.upload(batch) for _ in range(3)), return_exceptions=True)
+
+    assert f"files/{MARKER}" in found
+    assert all(isinstance(each, str | Retryable) for each in found)
+    assert await lab.provider.upload(batch) == f"files/{MARKER}"
+    assert simulator(lab).store.path(f"in_{MARKER}").read_bytes() == batch.spool.read_bytes()
+
+
+async def test_a_strange_state_is_named_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state that nobody has heard of counts as running, and stands in the log once."""
+
+    async def strange(method: str, path: str, **options: object) -> dict[str, object]:
+        return operation("BATCH_STATE_DREAMING")
+
+    monkeypatch.setattr(lab.provider._wire, "call", strange)  # type: ignore[attr-defined]
+    with structlog.testing.capture_logs() as logs:
+        states = [
+            (await lab.provider.poll(RemoteBatch(remote_id="batches/b", state=RemoteState.RUNNING))).state for _ in "ab"
+        ]
+
+    assert states == [RemoteState.RUNNING, RemoteState.RUNNING]
+    assert [entry["state"] for entry in logs] == ["DREAMING"]
