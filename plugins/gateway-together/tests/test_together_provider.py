@@ -198,6 +198,15 @@ async def test_a_job_that_has_just_ended_is_asked_for_its_files(lab: Lab) -> Non
     assert [result.status for result in await lab.results(stale)] == [200]
 
 
+async def test_a_truncated_file_does_not_swallow_the_next(lab: Lab) -> None:
+    """The newline that a truncated output file lacks is put in, so the first error row stays readable."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.LAST_ROW_TRUNCATED))
+    results = await lab.results(await lab.run(chat("a"), chat("b"), chat("c [sandbox: status=400]")))
+
+    assert sorted(result.status for result in results) == [0, 200, 400]
+    assert [result.line_id for result in results if result.status == 400] == [f"{MARKER}-2"]
+
+
 async def test_an_unknown_state_is_named_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state that nobody has heard of counts as running, and is in the log once."""
     remote = await lab.submit(chat("x"))
