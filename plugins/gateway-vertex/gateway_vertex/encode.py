@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import orjson
 
 from gateway import Call, Unsupported
 from gateway.chat import read_chat
 from gateway_gemini.dialect import Dialect
-from gateway_gemini.translate import dropped_fields, generate_content_request
+from gateway_gemini.translate import generate_content_request
 
 CHAT = "/v1/chat/completions"
-#: Links that the API reads by itself, with the rights of its service agent.
-FILE_PREFIXES = ("gs://",)
-
 _OPENING = b'{"request":{'
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,255}")
 
 
 def encode_line(call: Call, dialect: Dialect) -> bytes:
     """One input line without its name. Raises `Unsupported` for what Gemini cannot say."""
-    return b'{"request":%b}' % _dump(request_of(call, dialect))
+    return orjson.dumps({"request": request_of(call, dialect)})
 
 
 def frame_line(line_id: str, payload: bytes, label_key: str) -> bytes:
@@ -36,14 +32,9 @@ def frame_line(line_id: str, payload: bytes, label_key: str) -> bytes:
 def request_of(call: Call, dialect: Dialect) -> dict[str, object]:
     """The `GenerateContentRequest` for a chat completion. Raises `Unsupported`."""
     if call.endpoint != CHAT:
-        raise Unsupported("endpoint", f"batches on Vertex AI answer {CHAT} only")
+        raise Unsupported("model", f"batches on Vertex AI have no {call.endpoint[:60]}; use chat completions")
     resource_of(call.model)
     return generate_content_request(read_chat(call.body), dialect)
-
-
-def dropped(call: Call) -> Sequence[str]:
-    """Fields of a call that `encode_line` took, and left out of the request."""
-    return dropped_fields(read_chat(call.body))
 
 
 def resource_of(model: str) -> str:
@@ -54,10 +45,3 @@ def resource_of(model: str) -> str:
         return model
     publisher, slash, name = model.rpartition("/")
     return f"publishers/{publisher}/models/{name}" if slash else f"publishers/google/models/{model}"
-
-
-def _dump(request: dict[str, object]) -> bytes:
-    try:
-        return orjson.dumps(request)
-    except orjson.JSONEncodeError as error:
-        raise Unsupported("messages", f"the request cannot be sent as JSON: {error}") from None

@@ -23,11 +23,11 @@ from gateway import (
 )
 from gateway.clock import Clock
 from gateway_gemini.answer import chat_answer, failed
-from gateway_gemini.dialect import Dialect
+from gateway_gemini.encode import dropped
 from gateway_gemini.reading import mapping, text
 from gateway_vertex.credentials import CredentialSource
 from gateway_vertex.decode import decode_row
-from gateway_vertex.encode import FILE_PREFIXES, dropped, encode_line, frame_line, request_of, resource_of
+from gateway_vertex.encode import encode_line, frame_line, request_of, resource_of
 from gateway_vertex.failures import creating, repeatable
 from gateway_vertex.jobs import JobsApi
 from gateway_vertex.places import Place
@@ -78,11 +78,7 @@ class VertexProvider(Provider):
         credentials = CredentialSource(self._own)
         self._jobs = JobsApi(self._own, credentials)
         self._objects = ObjectStore(self._own, credentials)
-        self._dialect = Dialect(
-            file_prefixes=FILE_PREFIXES,
-            hoist_system=self._own.hoist_system,
-            include_thoughts=self._own.include_thoughts,
-        )
+        self._dialect = self._own.dialect
         self._strange_states: set[str] = set()
 
     def encode(self, call: Call) -> bytes:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway import ProviderSettings
+from gateway_gemini.dialect import FAMILIES, Dialect
+from gateway_gemini.settings import FamilySettings
 from gateway_vertex.places import Place
 
 #: Stands for Google's own hosts, of which the location chooses one.
@@ -43,10 +46,11 @@ class VertexSettings(ProviderSettings):
     timeout_seconds: float = Field(default=60.0, gt=0)
     #: For how long a transfer may stand still, and for how long a synchronous answer may take.
     transfer_timeout_seconds: float = Field(default=300.0, gt=0)
-    #: A system message inside the conversation is moved to the front, instead of being refused.
-    hoist_system: bool = False
+    #: What becomes of a system message inside the conversation: a 400, or it moves to the front.
+    late_system: Literal["refuse", "hoist"] = "refuse"
     #: Ask for summaries of thoughts; they come back as `reasoning_content`.
     include_thoughts: bool = False
+    families: tuple[FamilySettings, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -78,6 +82,16 @@ class VertexSettings(ProviderSettings):
         place = Place.parse(self.bucket)
         assert place is not None  # noqa: S101 - checked when the settings were made
         return place
+
+    @property
+    def dialect(self) -> Dialect:
+        """How requests are written under these settings; Gemini's Files API is not to be had here."""
+        return Dialect(
+            families=(*(table.family() for table in self.families), *FAMILIES),
+            file_prefixes=(),
+            hoist_system=self.late_system == "hoist",
+            include_thoughts=self.include_thoughts,
+        )
 
     @property
     def jobs_url(self) -> str:
