@@ -42,5 +42,5 @@ def rows_within(job: bytes | mmap.mmap) -> Iterator[bytes]:
                 yield bytes(job[start : token.end()]).replace(b"\n", b" ").replace(b"\r", b" ")
             elif depth == 1:
                 inside = False
-    if depth != 0 or len(job) == 0:
+    if depth != 0 or bytes(job[:64]).lstrip()[:1] != b"{":
         raise Retryable("fetch: the job with its results was cut")

@@ -288,7 +288,7 @@ async def _seen(call: Awaitable[BaseModel]) -> dict[str, object]:
     from mistralai.client.errors import ResponseValidationError
 
     try:
-        return (await call).model_dump(mode="json", by_alias=True)
+        return (await call).model_dump(mode="json", by_alias=True, warnings=False)
     except ResponseValidationError as error:
         return parse_object(error.body)
     except (KeyError, ValueError) as error:

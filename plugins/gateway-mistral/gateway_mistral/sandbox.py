@@ -86,6 +86,7 @@ class MistralSimulator(Simulator):
                 "object": "model",
                 "created": 1_700_000_000,
                 "owned_by": "sandbox",
+                "type": "base",
                 "capabilities": capabilities,
             }
             for name in self.settings.models

@@ -269,8 +269,9 @@ async def test_damaged_rows_are_told_apart(lab: Lab, kind: FaultKind, unreadable
 async def test_an_unknown_state_is_named_once(lab: Lab) -> None:
     """A state that nobody has heard of counts as running, and is in the log once; what else is missing does not matter."""
     remote = await lab.provider.submit(await lab.uploaded(chat("x")))
+    whole = (await lab.sdk.batch.jobs.get_async(job_id=remote.remote_id)).model_dump(mode="json")
     async with (
-        answering({"id": remote.remote_id, "status": "LEVITATING"}) as url,
+        answering({"id": remote.remote_id, "status": "LEVITATING"}, whole | {"status": "LEVITATING"}) as url,
         provider_at(lab.clock, lab.directory, url) as provider,
     ):
         with structlog.testing.capture_logs() as logs:
