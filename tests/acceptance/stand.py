@@ -98,6 +98,8 @@ class Stand:
     simulator: OpenAISimulator
     provider_url: str
     directory: Path
+    #: The keys of its table but for the address.
+    kind: str = 'kind = "openai"\napi_key = "sandbox"'
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -125,7 +127,7 @@ class Stand:
         """Write the configuration file."""
         self.config.write_text(
             f'[server]\nport = {self.port}\n[storage]\ndirectory = "data"\n{times.toml()}'
-            f'[providers.sim]\nkind = "openai"\napi_key = "sandbox"\nbase_url = "{self.provider_url}"\n'
+            f'[providers.sim]\n{self.kind}\nbase_url = "{self.provider_url}"\n'
             '[providers.sim.limits]\nmin_poll_seconds = 0.05\n[[routes]]\nmodel = "*"\nprovider = "sim"\n',
             encoding="utf-8",
         )
