@@ -210,14 +210,7 @@ class GeminiProvider(Provider):
         """The file, uploaded now or before."""
         name = f"files/{batch.marker}"
         try:
-            sent = await self._wire.sdk.files.upload(
-                file=batch.spool,
-                config={
-                    "name": name,
-                    "mime_type": "application/jsonl",
-                    "display_name": f"{display_name(batch.marker)}.jsonl",
-                },
-            )
+            sent = await self._wire.upload(batch.spool, name=name, display_name=f"{display_name(batch.marker)}.jsonl")
         except (KeyError, ValueError, TypeError) as error:
             # What the SDK raises for an answer without an upload address, or without a file at the end.
             raise Retryable(f"upload: {type(error).__name__}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from gateway_gemini.encode import EMBEDDINGS
 from gateway_gemini.failures import ErrorAnswer, call_failure, create_failure
 from gateway_gemini.remote import inlined_rows, remote_batch
 from gateway_gemini.settings import GeminiSettings
+from gateway_gemini.wire import _Stoppable
 
 MARKER = "abcdefghij0123456789"
 
@@ -403,3 +405,35 @@ async def test_a_strange_state_is_named_once(lab: Lab, monkeypatch: pytest.Monke
 
     assert states == [RemoteState.RUNNING, RemoteState.RUNNING]
     assert [entry["state"] for entry in logs] == ["DREAMING"]
+
+
+async def test_a_cancelled_upload_stops(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives an upload up does not leave a thread behind that goes on sending."""
+    spool = lab.directory / "large"
+    spool.write_bytes(b"x" * 30_000_000)
+    batch = Batch(marker=MARKER, endpoint="/v1/chat/completions", model="m", count=1, size=30_000_000, spool=spool)
+    started, stopped = threading.Event(), threading.Event()
+    read = _Stoppable.read
+
+    def watched(self: _Stoppable, size: int | None = -1, /) -> bytes:
+        try:
+            content = read(self, size)
+        except InterruptedError:
+            stopped.set()
+            raise
+        started.set()
+        # The test decides when the next chunk goes: nobody waits for the upload any more by then.
+        cancelled.wait(30)
+        return content
+
+    cancelled = threading.Event()
+    monkeypatch.setattr(_Stoppable, "read", watched)
+    upload = asyncio.ensure_future(lab.provider.upload(batch))
+    await asyncio.to_thread(started.wait, 30)
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    cancelled.set()
+
+    assert await asyncio.to_thread(stopped.wait, 30)
+    assert lab.simulator.store.files == {}
