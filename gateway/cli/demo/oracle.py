@@ -45,26 +45,30 @@ class Oracle:
         self._simulator = simulator_class(clock=clock)
 
     def says(self, model: str, body: Mapping[str, object]) -> Said:
-        """The answer to `body`. Raises `BatchwayError` when the simulator refuses the request."""
+        """The answer to `body`, in short. Raises `BatchwayError` when the simulator refuses the request."""
+        return _said(self.completion(model, body))
+
+    def completion(self, model: str, body: Mapping[str, object]) -> Mapping[str, object]:
+        """The answer to `body`, whole. Raises `BatchwayError` when the simulator refuses the request."""
         name = line_id(new_marker(), 0)
         payload = self.provider.encode(Call(endpoint=_CHAT, model=model, body={**body, "model": model}))
         if not self.provider.batch:
             line = Line(custom_id=name, model=model, body=enveloped_body(payload))
-            return _said(self._simulator.answer(line, None).body)
+            return self._simulator.answer(line, None).body or _NOTHING
         batch = _batch(model)
         line = self._simulator.read_line(self.provider.frame(name, payload), batch)
         if line.problem is not None:
             raise BatchwayError(f"{self.provider.kind}: the simulator refuses the line: {line.problem.message}")
         row = self._simulator.row(line, self._simulator.answer(line, None), batch)
-        return _said(self.provider.decode(row).body)
+        return self.provider.decode(row).body or _NOTHING
 
 
-def _said(body: Mapping[str, object] | None) -> Said:
+def _said(body: Mapping[str, object]) -> Said:
     """Text and counted tokens of a completion."""
-    choices = (body or _NOTHING).get("choices")
+    choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
-    usage = (body or _NOTHING).get("usage")
+    usage = body.get("usage")
     if not isinstance(message, Mapping) or not isinstance(usage, Mapping):
         raise BatchwayError(f"the simulator gives no answer: {str(body)[:200]}")
     tokens = usage.get("prompt_tokens")

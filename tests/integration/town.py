@@ -1,0 +1,83 @@
+"""One gateway in front of simulated providers of several kinds, in this process, on real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
+
+from gateway.app import Gateway
+from gateway.cli.demo.cast import Part
+from gateway.clock import SystemClock
+from gateway.config import Batching, Polling, ProviderTable, Waiting
+from gateway.listening import listen
+from gateway.plugins import load_plugins
+from gateway.prices import Prices
+from gateway.routing import build_router
+from gateway.sandbox import SandboxServer, SandboxSettings, Simulator
+from gateway.store.sqlite import SqliteDatabase
+from tests.integration.house import configuration
+
+QUICK = SandboxSettings(validating_seconds=0.05, running_seconds=0.5, finalizing_seconds=0.05, jitter=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Town:
+    """One gateway in front of all simulated providers."""
+
+    gateway: Gateway
+    client: AsyncOpenAI
+    cast: Sequence[Part]
+    simulators: Mapping[str, Simulator]
+
+    async def ask(self, kind: str, body: Mapping[str, object]) -> ChatCompletion:
+        """One call, at the provider of this kind."""
+        model = next(part.model for part in self.cast if part.kind == kind)
+        answer: ChatCompletion = await self.client.chat.completions.create(model=f"{kind}/{model}", **body)  # type: ignore[call-overload]
+        return answer
+
+
+@asynccontextmanager
+async def town(directory: Path, cast: Sequence[Part]) -> AsyncIterator[Town]:
+    """Start all of it, and stop it."""
+    clock = SystemClock()
+    simulators = {part.kind: part.simulator_class(clock=clock, name=part.kind, settings=QUICK) for part in cast}
+    tables = {
+        kind: ProviderTable(name=kind, kind=kind, sandbox=True, limits={"min_poll_seconds": 0.01})
+        for kind in simulators
+    }
+    settings = configuration(
+        directory,
+        providers=MappingProxyType(tables),
+        routes=(),
+        batching=Batching(window_seconds=1.0, idle_seconds=0.2),
+        polling=Polling(min_seconds=0.1, max_seconds=0.5),
+        waiting=Waiting(grace_seconds=60.0),
+    )
+    async with SandboxServer(list(simulators.values())) as server:
+        router = build_router(
+            settings,
+            load_plugins().classes(),
+            clock=clock,
+            directory=directory / "providers",
+            simulators={name: server.base_url(simulator) for name, simulator in simulators.items()},
+            prices=Prices(clock),
+        )
+        faults: list[str] = []
+        gateway = Gateway(
+            settings, router, SqliteDatabase.open(directory), clock, fail=lambda: faults.append("a worker died")
+        )
+        listener = listen("127.0.0.1", 0)
+        await gateway.start(listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        try:
+            async with AsyncOpenAI(base_url=url, api_key="any", max_retries=0, timeout=100) as client:
+                yield Town(gateway=gateway, client=client, cast=cast, simulators=simulators)
+        finally:
+            await gateway.stop()
+        assert not faults
