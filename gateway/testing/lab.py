@@ -151,5 +151,6 @@ def text_of(result: Result) -> str:
 
 def _settings(provider_class: type[Provider], chosen: dict[str, object], base_url: str) -> ProviderSettings:
     """As routing makes them for a sandboxed table."""
-    values = {**chosen, "base_url": base_url, "api_key": chosen.get("api_key") or "sandbox"}
+    filled = {**provider_class.sandbox_settings, **chosen}
+    values = {**filled, "base_url": base_url, "api_key": filled.get("api_key") or "sandbox"}
     return provider_class.Settings.model_validate(values)

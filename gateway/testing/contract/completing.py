@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import Ambiguous, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
+from gateway.provider import Provider, enveloped_body
 from gateway.records import Call, Result
 from gateway.sandbox import Fault, FaultKind, Operation
-from gateway.testing.contract.base import ContractBase
+from gateway.testing.contract.base import ContractBase, overrides
 from gateway.testing.contract.rows import check_result
 from gateway.testing.lab import Lab, text_of
 
@@ -36,6 +37,20 @@ class CompletingContract(ContractBase):
         check_result(result)
         assert result.status == 200, f"a synchronous answer has status {result.status}: {result.error}"
         assert "a question at once" in text_of(result), f"the answer is another call's: {text_of(result)[:80]!r}"
+
+    @pytest.mark.asyncio
+    async def test_a_stored_call_is_answered_too(self, synchronous: Lab) -> None:
+        """A request that waited in the ledger is asked with the bytes that `encode` made of it."""
+        call = self.call(self.body("a question that waited"))
+        payload = synchronous.provider.encode(call)
+        if synchronous.provider.batch and not self._stored_calls_can_be_asked(synchronous.provider, payload):
+            pytest.skip(
+                "queued calls cannot be asked at once: the payload is no envelope, complete_payload not overridden"
+            )
+        result = await synchronous.provider.complete_payload(call.endpoint, call.model, payload)
+
+        check_result(result)
+        assert "a question that waited" in text_of(result), f"complete_payload did not answer: {result}"
 
     @pytest.mark.parametrize("status", _ERRORS)
     @pytest.mark.asyncio
@@ -69,6 +84,12 @@ class CompletingContract(ContractBase):
         assert isinstance(refused, Retryable), (
             f"with nobody listening, complete gave {type(refused).__name__}: {refused}"
         )
+
+    def _stored_calls_can_be_asked(self, provider: Provider, payload: bytes) -> bool:
+        try:
+            return overrides(provider, "complete_payload") or bool(enveloped_body(payload))
+        except ValueError:
+            return False
 
 
 async def _seen(lab: Lab, call: Call) -> object:
