@@ -25,6 +25,10 @@ _CODES: Mapping[str, int] = MappingProxyType(
         "canceled": 499,
         "rate_limit": 429,
         "too_many_requests": 429,
+        "overloaded": 503,
+        "unavailable": 503,
+        "server_error": 500,
+        "internal": 500,
         "invalid_model": 404,
         "model_not_found": 404,
         "not_found": 404,
@@ -40,10 +44,6 @@ _CODES: Mapping[str, int] = MappingProxyType(
         "bad_request": 400,
         "validation": 400,
         "unprocessable": 422,
-        "overloaded": 503,
-        "unavailable": 503,
-        "server_error": 500,
-        "internal": 500,
     }
 )
 _MAX_MESSAGE = 2_000
