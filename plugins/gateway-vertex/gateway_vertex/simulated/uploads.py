@@ -48,7 +48,7 @@ class Uploads:
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """A whole object, or a session for one."""
         kind = request.query.get("uploadType")
-        if kind == "multipart":
+        if kind == "multipart" and request.content_type.startswith("multipart/"):
             return await self._whole(request)
         if kind != "resumable":
             return self._simulator.refuse(400, f"Unknown upload type: {str(kind)[:40]}", code="invalid")
