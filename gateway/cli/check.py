@@ -71,6 +71,8 @@ def _providers(router: Router | None) -> list[str]:
 
 
 def _limits(provider: ConfiguredProvider) -> str:
+    if not provider.batches:
+        return "no batches: it is asked one by one, and nothing is discounted"
     limits = provider.limits
     tokens = limits.max_enqueued_tokens
     by_model = isinstance(tokens, Mapping)
@@ -103,6 +105,12 @@ class Listed:
     version: str
     kinds: Sequence[str]
     faults: Sequence[str]
+    #: Of `kinds`, those without batches.
+    unbatched: Sequence[str] = ()
+
+    def shown(self, kind: str) -> str:
+        """A kind, and how it goes about its work if not in batches."""
+        return f"{kind} (asks one by one)" if kind in self.unbatched else kind
 
 
 @click.command(short_help="List plugins, their kinds and faults.")
@@ -116,7 +124,7 @@ def plugins(*, as_json: bool) -> None:
         Column(heading="plugin", cell=lambda each: each.name),
         Column(heading="version", cell=lambda each: each.version),
         Column(heading="distribution", cell=lambda each: each.distribution),
-        Column(heading="kinds", cell=lambda each: ", ".join(each.kinds) or "-"),
+        Column(heading="kinds", cell=lambda each: ", ".join(map(each.shown, each.kinds)) or "-"),
         Column(heading="faults", cell=lambda each: "; ".join(each.faults) or "-"),
     ]
     show_list(listed(load_plugins()), columns, _record, as_json=as_json)
@@ -135,6 +143,9 @@ def listed(found: Plugins) -> list[Listed]:
             version=version,
             kinds=sorted(kind.name for kind in found.kinds.values() if kind.plugin == plugin),
             faults=[each.reason for each in found.faults if each.plugin == plugin],
+            unbatched=[
+                kind.name for kind in found.kinds.values() if kind.plugin == plugin and not kind.provider_class.batch
+            ],
         )
         for plugin, distribution, version in sorted(names)
     ]
@@ -146,5 +157,6 @@ def _record(each: Listed) -> Mapping[str, object]:
         "version": each.version,
         "distribution": each.distribution,
         "kinds": list(each.kinds),
+        "unbatched_kinds": list(each.unbatched),
         "faults": list(each.faults),
     }

@@ -37,6 +37,8 @@ def cancel(path: Path | None, custom_id: str | None, batch_id: int | None) -> No
         answer = asyncio.run(_post(path, "/ops/cancel", wish))
     if batch_id is not None:
         click.echo(f"batch {batch_id}: {answer.get('cancelling')} requests marked for cancelling")
+    elif answer.get("cancelling") and answer.get("batch_id") is None:
+        click.echo(f"{custom_id}: marked; it is being asked now, and ends as cancelled unless it is answered")
     elif answer.get("cancelling"):
         click.echo(f"{custom_id}: marked; it is in batch {answer.get('batch_id')} and ends with it")
     elif answer.get("state") == RequestState.CANCELLED:

@@ -27,6 +27,8 @@ class Totals:
     cost_usd: float | None
     saved_usd: float | None
     wasted_usd: float
+    #: Of `lines`, those that were asked one by one, at the one price there is.
+    undiscounted: int = 0
 
     @property
     def synchronous_usd(self) -> float | None:
@@ -51,6 +53,7 @@ async def totals(ledger: Ledger, cast: Sequence[Part], submissions: Mapping[str,
 
 def _of(part: Part, bills: Sequence[Bill], batches: int, submitted: Submissions) -> Totals:
     unknown = any(bill.unpriced_lines for bill in bills)
+    any_discount = any(bill.undiscounted_lines < bill.lines for bill in bills)
     # Without batches, what was asked twice in a crash is not wrong: such a server cannot be asked what it answered.
     lines = submitted.accepted_lines if part.provider_class.batch else sum(bill.lines for bill in bills)
     return Totals(
@@ -60,8 +63,10 @@ def _of(part: Part, bills: Sequence[Bill], batches: int, submitted: Submissions)
         lines=lines,
         repeated=len(submitted.repeated),
         cost_usd=None if unknown else sum(bill.cost_usd for bill in bills),
-        saved_usd=None if unknown else sum(bill.saved_usd for bill in bills),
+        # Where nothing is discounted, nothing is saved, whatever the price.
+        saved_usd=None if unknown and any_discount else sum(bill.saved_usd for bill in bills),
         wasted_usd=sum(bill.wasted_usd for bill in bills),
+        undiscounted=sum(bill.undiscounted_lines for bill in bills),
     )
 
 
@@ -76,6 +81,7 @@ def whole(parts: Sequence[Totals]) -> Totals:
         cost_usd=sum(part.cost_usd or 0.0 for part in known) if known else None,
         saved_usd=sum(part.saved_usd or 0.0 for part in known) if known else None,
         wasted_usd=sum(part.wasted_usd for part in parts),
+        undiscounted=sum(part.undiscounted for part in parts),
     )
 
 
@@ -94,6 +100,8 @@ def bill_lines(bill: Totals, unpriced: Sequence[str] = ()) -> list[tuple[str, st
         ("saved", saved),
         ("wasted", dollars(bill.wasted_usd)),
     ]
+    if bill.undiscounted:
+        lines.append(("asked one by one: nothing was discounted", str(bill.undiscounted)))
     if unpriced and bill.cost_usd is not None:
         lines.append(("not in these sums, price unknown", ", ".join(unpriced)))
     return lines

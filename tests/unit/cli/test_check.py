@@ -105,13 +105,25 @@ def test_no_key_is_shown(tmp_path: Path) -> None:
     assert "sk-very-secret" not in good.output + bad.output
 
 
+def test_a_server_without_batches_is_said_to_be_one(tmp_path: Path) -> None:
+    """An address is all that it needs to be enabled, and nobody is promised a discount."""
+    table = '[providers.local]\nkind = "fanout"\nbase_url = "http://127.0.0.1:8000/v1"\n'
+    found = run("check", "--config", write(tmp_path, table))
+
+    assert found.exit_code == 0
+    assert "local (kind fanout) enabled" in found.output
+    assert "asked one by one, and nothing is discounted" in found.output
+
+
 def test_plugins_are_listed_with_their_kinds() -> None:
     """The bundled plugin is there with its version, distribution and both kinds."""
     result = run("plugins", "--json")
     [bundled] = [each for each in json.loads(result.stdout) if each["name"] == "openai"]
 
     assert result.exit_code == 0
-    assert bundled["kinds"] == ["openai", "openai-compatible"]
+    assert {"fanout", "openai", "openai-compatible"} <= set(bundled["kinds"])
+    assert bundled["unbatched_kinds"] == ["fanout"]
+    assert "fanout (asks one by one)" in run("plugins").stdout
     assert bundled["distribution"] == "batchway"
     assert bundled["faults"] == []
 

@@ -111,6 +111,16 @@ def test_an_unknown_price_stays_unknown() -> None:
     assert lines["cost"] == lines["saved"] == lines["a synchronous run would have cost"] == "unknown"
 
 
+def test_what_is_asked_one_by_one_is_said_to_be_undiscounted() -> None:
+    """The bill of a server without batches says that nothing was discounted, and how much that concerns."""
+    bill = Totals(
+        requests=3, batches=0, lines=3, repeated=0, cost_usd=None, saved_usd=0.0, wasted_usd=0.0, undiscounted=3
+    )
+    lines = dict(bill_lines(bill))
+
+    assert (lines["asked one by one: nothing was discounted"], lines["saved"]) == ("3", "$0.000000")
+
+
 def test_a_synchronous_run_costs_what_was_paid_and_saved() -> None:
     """The list price is what was paid plus what was saved."""
     bill = Totals(requests=2, batches=1, lines=2, repeated=0, cost_usd=1.0, saved_usd=1.0, wasted_usd=0.0)
