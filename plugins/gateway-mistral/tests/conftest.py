@@ -10,13 +10,14 @@ import pytest
 from mistralai.client import Mistral
 
 from gateway.sandbox import SandboxServer, SandboxSettings
+from gateway.testing import QuickClock
 from gateway_mistral import MistralProvider
 from gateway_mistral.sandbox import MistralSimulator
 
 # Under importlib mode a test folder is not on the path, and this folder's helpers go with the plugin, not with the gateway.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mistral_lab import Lab, QuickClock, provider_at
+from mistral_lab import Lab, provider_at
 
 
 @pytest.fixture

@@ -13,21 +13,13 @@ from mistralai.client import Mistral
 from gateway import Batch, Call, RemoteBatch, Result
 from gateway.clock import Clock
 from gateway.sandbox import SandboxServer
-from gateway.testing import FakeClock
+from gateway.testing import QuickClock
 from gateway_mistral import MistralProvider
 from gateway_mistral.sandbox import MistralSimulator
 
 MARKER = "abcdefghij0123456789"
 CHAT = "/v1/chat/completions"
 MODEL = "mistral-small-latest"
-
-
-class QuickClock(FakeClock):
-    """A clock on which sleeping takes no time but is seen by everybody."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Turn the clock instead of waiting."""
-        await self.advance(seconds)
 
 
 def chat(text: str, **fields: object) -> dict[str, object]:

@@ -219,7 +219,7 @@ KEYS = [
     *("message", "detail", "error", "code", "type", "param", "loc", "msg", "status_code", "body"),
     *("choices", "content", "tool_calls", "function", "arguments", "thinking", "usage", "prompt_tokens"),
 ]
-SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False)
+SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
     SCALARS | st.text('abc\u2028é{["\\', max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
