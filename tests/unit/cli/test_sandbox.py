@@ -6,6 +6,7 @@ import click
 import pytest
 
 from gateway.cli.sandbox import make_simulators, read_fault, read_settings
+from gateway.plugins import load_plugins
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxSettings
 
 
@@ -41,7 +42,9 @@ def test_every_installed_kind_is_simulated() -> None:
     """Without names, each kind that has a simulator gets one under its own name."""
     simulators = make_simulators([], SandboxSettings(), None)
 
-    assert [each.name for each in simulators] == ["openai", "openai-compatible"]
+    kinds = load_plugins().kinds
+    assert [each.name for each in simulators] == [name for name, kind in kinds.items() if kind.provider_class.simulator]
+    assert {"openai", "openai-compatible", "fanout"} <= {each.name for each in simulators}
 
 
 def test_a_kind_without_simulator_is_refused() -> None:
