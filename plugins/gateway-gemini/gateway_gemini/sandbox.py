@@ -42,6 +42,7 @@ class GeminiSimulator(Simulator):
     """One project of the Gemini Developer API."""
 
     kind: ClassVar[str] = "gemini"
+    priced_model: ClassVar[str] = "gemini-2.5-flash"
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None

@@ -13,12 +13,14 @@ from gemini_lab import MODEL, TIME, TOOL
 from openai import BadRequestError
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
+from gateway.chat import read_chat
 from gateway.clock import SystemClock
 from gateway.config import ProviderTable
 from gateway.sandbox import Directive, Line, Outcome
 from gateway_gemini.dialect import PLACEHOLDER
 from gateway_gemini.sandbox import GeminiSimulator
 from gateway_gemini.simulated.signing import signature
+from gateway_gemini.translate import chat_answer, generate_content_request
 from tests.integration.house import QUICK, House, open_house
 
 _TOOLS: list[ChatCompletionToolParam] = [TOOL, TIME]  # type: ignore[list-item]
@@ -78,6 +80,19 @@ async def test_signatures_survive_a_conversation(house: House, account: Account)
     assert first.usage is not None
     assert first.usage.completion_tokens_details is not None
     assert first.usage.completion_tokens_details.reasoning_tokens == 16
+
+
+def test_ids_of_our_making_stay_with_us() -> None:
+    """An answer whose calls have no ids is replayed without ids: the provider never sees one that it did not give."""
+    part = {"functionCall": {"name": "weather", "args": {"city": "Oslo"}}, "thoughtSignature": "c2ln"}
+    answer = {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}
+    [called] = orjson.loads(orjson.dumps(chat_answer(answer).body))["choices"][0]["message"]["tool_calls"]
+    result = {"role": "tool", "tool_call_id": called["id"], "content": "rain"}
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [called]}, result]
+    contents: Any = generate_content_request(read_chat({"model": MODEL, "messages": messages}))["contents"]
+
+    assert contents[1]["parts"] == [part]
+    assert contents[2]["parts"] == [{"functionResponse": {"name": "weather", "response": {"output": "rain"}}}]
 
 
 async def test_an_altered_call_is_the_callers_own_400(house: House) -> None:

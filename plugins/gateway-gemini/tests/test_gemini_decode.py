@@ -198,6 +198,12 @@ def test_error_rows_by_code(code: int, status: int, retriable: bool) -> None:
     assert grpc_status(code) == (status, retriable)
 
 
+def test_an_answer_counts_more_than_an_error_beside_it() -> None:
+    """What was answered was paid for; an empty status beside it says nothing."""
+    for beside in ({"error": {"code": 13}}, {"status": ""}, {"status": "odd"}):
+        assert row(said({"text": "x"}), **beside).status == 200
+
+
 @pytest.mark.parametrize(
     ("content", "line_id"),
     [
