@@ -127,3 +127,17 @@ def test_making_a_provider_looks_for_no_credentials(tmp_path: Path, monkeypatch:
     VertexProvider("vertex", settings(access_token=""), FakeClock(), tmp_path)
 
     assert asked == []
+
+
+def test_the_readme_has_every_key_with_its_default() -> None:
+    """The README's table of settings names every key, and nothing that is none."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## Settings")[2].partition("\n\nWith a")[0]
+    rows = [row.split("|") for row in table.splitlines() if row.startswith("| `")]
+    told = {row[1].strip().strip("`"): row[2].strip().strip("`") for row in rows}
+    defaults = {"location": "global", "label_key": "batchway_line", "late_system": "refuse"}
+    numbers = {"timeout_seconds": "60", "transfer_timeout_seconds": "300"}
+
+    assert told.keys() == VertexSettings.model_fields.keys()
+    assert {key: told[key] for key in defaults} == defaults == {key: getattr(settings(), key) for key in defaults}
+    assert {key: told[key] for key in numbers} == {key: f"{getattr(settings(), key):g}" for key in numbers} == numbers
