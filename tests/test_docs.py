@@ -20,7 +20,9 @@ from gateway.sandbox import Fault, FaultKind, SandboxSettings
 from gateway.sandbox.directives import WORDS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md"), *ROOT.glob("examples/*/README.md")]
+)
 HEADER = re.compile(r"x-batchway-[a-z]+(?:-[a-z]+)*")
 
 
