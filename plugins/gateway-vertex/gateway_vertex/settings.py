@@ -41,7 +41,7 @@ class VertexSettings(ProviderSettings):
     #: An OAuth token, for emulators. Empty: Application Default Credentials.
     access_token: SecretStr = SecretStr("")
     #: The label of a request that carries its line's name; empty: the field `key` beside the request.
-    label_key: str = Field(default="batchway_line", pattern=r"^([a-z][a-z0-9_-]{0,62})?$")
+    label_key: str = Field(default="batchway-line", pattern=r"^([a-z][a-z0-9_-]{0,62})?$")
     #: For one call that moves no file; a create call that takes longer is looked for by listing.
     timeout_seconds: float = Field(default=60.0, gt=0)
     #: For how long a transfer may stand still, and for how long a synchronous answer may take.

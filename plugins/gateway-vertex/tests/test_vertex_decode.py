@@ -14,7 +14,7 @@ from vertex_lab import MARKER
 from gateway import Result
 from gateway_vertex.decode import decode_row, error_in
 
-KEY = "batchway_line"
+KEY = "batchway-line"
 NAME = f"{MARKER}-7"
 RESPONSE: dict[str, Any] = {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP"}],

@@ -44,10 +44,10 @@ def test_a_line_is_a_request_in_geminis_words() -> None:
 def test_a_name_goes_into_the_labels() -> None:
     """Framing puts the line's name into the request's labels, and touches nothing else."""
     payload = encode_line(call(chat("hi")), DIALECT)
-    framed = orjson.loads(frame_line(f"{MARKER}-17", payload, "batchway_line"))
+    framed = orjson.loads(frame_line(f"{MARKER}-17", payload, "batchway-line"))
     labels = framed["request"].pop("labels")
 
-    assert labels == {"batchway_line": f"{MARKER}-17"}
+    assert labels == {"batchway-line": f"{MARKER}-17"}
     assert framed == orjson.loads(payload)
 
 
@@ -61,9 +61,9 @@ def test_a_name_may_stand_beside_the_request() -> None:
 
 def test_every_name_is_a_label_that_google_takes() -> None:
     """The longest line id, under the default key, is within the limits of labels."""
-    assert labels_problem({"batchway_line": f"{'z' * 20}-9999999"}) is None
-    assert labels_problem({"batchway_line": "Z"}) is not None
-    assert labels_problem({"batchway_line": "z" * 64}) is not None
+    assert labels_problem({"batchway-line": f"{'z' * 20}-9999999"}) is None
+    assert labels_problem({"batchway-line": "Z"}) is not None
+    assert labels_problem({"batchway-line": "z" * 64}) is not None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_what_is_accepted_fits_the_sdks_types_and_the_simulator(body: dict[str, 
         payload = encode_line(call(body), DIALECT)
     except Unsupported:
         return
-    framed = frame_line(f"{MARKER}-{n}", payload, "batchway_line")
+    framed = frame_line(f"{MARKER}-{n}", payload, "batchway-line")
     request = orjson.loads(framed)["request"]
     asked = {name: field for name, field in request.items() if name != "labels"}
 

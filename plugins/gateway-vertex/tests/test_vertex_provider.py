@@ -36,8 +36,8 @@ async def test_a_job_says_everything_about_its_batch(lab: Lab, google: Google) -
     assert job.dest.gcs_uri == f"gs://{BUCKET}/{PREFIX}/output/"
     assert orjson.loads(metadata["labels"]) == {"batchway": MARKER}
     assert [orjson.loads(line)["request"]["labels"] for line in lines] == [
-        {"batchway_line": f"{MARKER}-0"},
-        {"batchway_line": f"{MARKER}-1"},
+        {"batchway-line": f"{MARKER}-0"},
+        {"batchway-line": f"{MARKER}-1"},
     ]
 
 
