@@ -68,7 +68,7 @@ class AnthropicProvider(Provider):
         max_requests=100_000,
         max_bytes=256_000_000 - FRAME_BYTES,
         max_line_bytes=32_000_000,
-        min_poll_seconds=5.0,
+        min_poll_seconds=1.0,
         window_seconds=86_400.0,
         retention_days=29.0,
     )

@@ -50,6 +50,7 @@ class AnthropicSimulator(Simulator):
     """One workspace at Anthropic."""
 
     kind: ClassVar[str] = "anthropic"
+    priced_model: ClassVar[str] = "claude-haiku-4-5"
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None
