@@ -77,6 +77,10 @@ $(CLIENTS)/node/.stamp: $(CLIENTS)/node/.packages $(wildcard $(CLIENT_FILES)/nod
 
 .PRECIOUS: $(CLIENTS)/%/.packages
 
+.PHONY: bench-providers
+bench-providers: venv ## Measure what each kind of provider costs; rewrites benchmarks/PROVIDERS.md
+	@$(BIN)/python -m benchmarks.providers
+
 .PHONY: bench
 bench: venv ## Measure this machine against the goals; rewrites benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks

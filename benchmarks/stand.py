@@ -31,6 +31,9 @@ class Setting:
     idle_seconds: float = NEVER_SECONDS
     #: Lines of one batch; provider and gateway alike.
     max_requests: int = 10_000_000
+    kind: str = "openai"
+    #: What else the kind's table needs, as lines of TOML.
+    keys: str = ""
 
     def toml(self, port: int, upstream: str) -> str:
         """The configuration file."""
@@ -39,7 +42,7 @@ class Setting:
             f"[batching]\nwindow_seconds = {self.window_seconds}\nmax_window_seconds = {NEVER_SECONDS}\n"
             f"idle_seconds = {self.idle_seconds}\nmax_requests = {self.max_requests}\nmax_bytes = 100_000_000_000\n"
             "[polling]\nmin_seconds = 0.1\nmax_seconds = 0.1\n"
-            f'[providers.sim]\nkind = "openai"\napi_key = "sandbox"\nbase_url = "{upstream}"\n'
+            f'[providers.sim]\nkind = "{self.kind}"\napi_key = "sandbox"\nbase_url = "{upstream}"\n{self.keys}'
             f"[providers.sim.limits]\nmin_poll_seconds = 0.1\nmax_requests = {self.max_requests}\n"
             'max_bytes = 100_000_000_000\n[[routes]]\nmodel = "*"\nprovider = "sim"\n'
         )

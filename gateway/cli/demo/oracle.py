@@ -18,7 +18,7 @@ from gateway.records import Call, line_id, new_marker
 from gateway.sandbox import Line, Simulator, StoredBatch
 from gateway.sandbox.records import Plan
 
-_CHAT = "/v1/chat/completions"
+CHAT = "/v1/chat/completions"
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
@@ -51,16 +51,19 @@ class Oracle:
     def completion(self, model: str, body: Mapping[str, object]) -> Mapping[str, object]:
         """The answer to `body`, whole. Raises `BatchwayError` when the simulator refuses the request."""
         name = line_id(new_marker(), 0)
-        payload = self.provider.encode(Call(endpoint=_CHAT, model=model, body={**body, "model": model}))
+        payload = self.provider.encode(Call(endpoint=CHAT, model=model, body={**body, "model": model}))
         if not self.provider.batch:
             line = Line(custom_id=name, model=model, body=enveloped_body(payload))
             return self._simulator.answer(line, None).body or _NOTHING
-        batch = _batch(model)
-        line = self._simulator.read_line(self.provider.frame(name, payload), batch)
+        row = self.row(self.provider.frame(name, payload), oracle_batch(model))
+        return self.provider.decode(row).body or _NOTHING
+
+    def row(self, framed: bytes, batch: StoredBatch) -> bytes:
+        """The row of a result file for a framed line. Raises `BatchwayError` when the simulator refuses the line."""
+        line = self._simulator.read_line(framed, batch)
         if line.problem is not None:
             raise BatchwayError(f"{self.provider.kind}: the simulator refuses the line: {line.problem.message}")
-        row = self._simulator.row(line, self._simulator.answer(line, None), batch)
-        return self.provider.decode(row).body or _NOTHING
+        return self._simulator.row(line, self._simulator.answer(line, None), batch)
 
 
 def _said(body: Mapping[str, object]) -> Said:
@@ -75,11 +78,11 @@ def _said(body: Mapping[str, object]) -> Said:
     return Said(text=str(message.get("content")), prompt_tokens=tokens if isinstance(tokens, int) else 0)
 
 
-def _batch(model: str) -> StoredBatch:
+def oracle_batch(model: str) -> StoredBatch:
     """A batch for lines of `model`, as far as reading them needs one."""
     plan = Plan(
         validating_seconds=0, running_seconds=0, finalizing_seconds=0, cancelling_seconds=0, window_seconds=86_400
     )
     return StoredBatch(
-        id="batch_oracle", number=1, created=0.0, endpoint=_CHAT, file_id="", model=model, tokens=0, plan=plan
+        id="batch_oracle", number=1, created=0.0, endpoint=CHAT, file_id="", model=model, tokens=0, plan=plan
     )
