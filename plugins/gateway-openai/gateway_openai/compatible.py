@@ -41,6 +41,8 @@ class OpenAICompatibleProvider(OpenAIProvider):
             completion_window=self._told.completion_window,
             create_endpoint=self._told.endpoint,
             line_url=self._told.endpoint,
+            create_fields=self._told.create_fields,
+            idempotency_header=self._told.idempotency_header,
         )
 
     @classmethod

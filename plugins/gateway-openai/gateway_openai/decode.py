@@ -20,6 +20,8 @@ _UNANSWERED: Mapping[str, int] = MappingProxyType(
 #: What an answer has, whatever the endpoint: chat and text completions, embeddings, responses, images, moderations.
 _ANSWER_FIELDS = ("choices", "data", "output", "results")
 _MAX_MESSAGE = 2_000
+#: Groq's word for having no room at the moment, where others say 429.
+CAPACITY_STATUS = 498
 
 
 def decode_row(row: bytes) -> Result:
@@ -42,6 +44,7 @@ def decode_row(row: bytes) -> Result:
 
 def decode_response(line_id: str | None, status: int, body: object, *, has_error: bool = False) -> Result:
     """What an HTTP response of `status` with the parsed `body` says; also for the synchronous endpoint."""
+    status = 429 if status == CAPACITY_STATUS else status
     answer = _object(body)
     if status == 200 and answer is not None and not has_error and answer.get("error") is None:
         if any(isinstance(answer.get(field), list) and answer[field] for field in _ANSWER_FIELDS):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import orjson
 
 from gateway import Call, Unsupported, envelope
@@ -10,6 +13,10 @@ from gateway import Call, Unsupported, envelope
 _STREAMING = frozenset({"stream", "stream_options"})
 #: Tiers that mean what a batch is anyway.
 _BATCH_TIERS = frozenset({None, "auto", "default", "flex", "batch"})
+#: What every answer is anyway.
+_ORDINARY: Mapping[str, object] = MappingProxyType(
+    {"n": 1, "modalities": ["text"], "response_format": {"type": "text"}}
+)
 
 
 def encode_line(
@@ -22,7 +29,7 @@ def encode_line(
     """
     body = sent_body(call, drop=drop)
     for field in refuse & body.keys():
-        if _says_nothing(body[field]):
+        if _says_nothing(field, body[field]):
             del body[field]
         else:
             raise Unsupported(field, f"batches of this provider do not support {field}")
@@ -37,9 +44,11 @@ def refuse_names(call: Call) -> None:
             raise Unsupported(f"messages[{place}].name", "this provider refuses messages with a name; leave it out")
 
 
-def _says_nothing(content: object) -> bool:
-    """Whether a field is there without asking for anything."""
-    return content is None or content is False or content in ({}, [])
+def _says_nothing(field: str, content: object) -> bool:
+    """Whether a field is there without asking for more than an answer without it has."""
+    if content is None or content is False or content in ({}, []):
+        return True
+    return field in _ORDINARY and not isinstance(content, bool) and content == _ORDINARY[field]
 
 
 def sent_body(call: Call, *, drop: frozenset[str] = frozenset()) -> dict[str, object]:

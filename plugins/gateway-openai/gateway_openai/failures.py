@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
+from gateway_openai.decode import CAPACITY_STATUS
 from gateway_openai.remote import TOKEN_CODES, UNPAID_CODES
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "Unsup
 _TRANSPORT = frozenset({"TransportError", "StreamError", "RequestError"})
 _AMBIGUOUS_STATUSES = frozenset({408, 409})
 _MAX_REASON = 500
+#: Codes that say: the key is good, and its plan has no batches.
+_PLAN_CODES = frozenset({"not_available_for_plan"})
 
 
 @asynccontextmanager
@@ -113,9 +116,13 @@ def _refusal(error: APIStatusError, what: str) -> ProviderError:
     reason = f"{what}: {_reason(error)}"
     if code in TOKEN_CODES:
         return TokenLimit(reason, retry_after=retry_after(error))
+    if code in _PLAN_CODES:
+        return Unauthorised(
+            f"{reason} ({code}): the plan behind this key has no batches; upgrade it, or route elsewhere"
+        )
     if status in (401, 402, 403) or code in UNPAID_CODES:
         return Unauthorised(reason)
-    if status == 429:
+    if status in (429, CAPACITY_STATUS):
         return Retryable(reason, retry_after=retry_after(error))
     return Rejected(reason)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from gateway import Limits, ProviderSettings
+from gateway_openai.listing import cursor
 from gateway_openai.provider import Dialect, OpenAIProvider, with_window
-from gateway_openai.remote import parse_object
+from gateway_openai.remote import listed, parse_object
 from gateway_openai.settings import GroqSettings
 
 
@@ -40,12 +41,25 @@ class GroqProvider(OpenAIProvider):
         )
 
     async def page(self, after: str | None) -> tuple[dict[str, object], str | None]:
-        """A page by `cursor`, which the SDK has no word for; the next one is in `paging.next_cursor`."""
+        """A page by `cursor`, which the SDK has no word for; the next one is in `paging.next_cursor`.
+
+        A page without `paging` that says `has_more` is one of OpenAI's, and goes on by `after`.
+        """
         import httpx2
 
-        query: Mapping[str, object] = {} if after is None else {"cursor": after}
+        way, _, place = (after or "").partition("=")
+        query: Mapping[str, object] = {way: place} if place else {}
         response = await self._client.get("/batches", cast_to=httpx2.Response, options={"params": query})
         content = parse_object(response.content)
-        paging = content.get("paging")
-        following = paging.get("next_cursor") if isinstance(paging, dict) else None
-        return content, following if isinstance(following, str) and following and following != after else None
+        following = _next_page(content)
+        return content, following if following != after else None
+
+
+def _next_page(content: Mapping[str, object]) -> str | None:
+    """The query that asks for the page after `content`; None when it is the last."""
+    paging = content.get("paging")
+    following = paging.get("next_cursor") if isinstance(paging, dict) else None
+    if isinstance(following, str) and following:
+        return f"cursor={following}"
+    last = cursor(content, listed(content)) if content.get("has_more") else None
+    return f"after={last}" if last else None

@@ -6,7 +6,7 @@ Such an API is a subclass: its `Settings`, its `limits`, and where needed `heade
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
@@ -67,6 +67,10 @@ class Dialect:
     #: What the create call and the lines name; empty: the caller's endpoint.
     create_endpoint: str = ""
     line_url: str = ""
+    #: Sent in a create call beside OpenAI's own fields.
+    create_fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    #: The header that carries the marker; empty: none does.
+    idempotency_header: str = ""
 
 
 class OpenAIProvider(Provider):
@@ -170,12 +174,15 @@ class OpenAIProvider(Provider):
         """One `batches.create`, carrying the marker as metadata."""
         if not batch.file_id:
             raise Retryable("create: the input file has not been uploaded")
+        header = self._dialect.idempotency_header
         async with creating():
             response = await self._client.batches.with_raw_response.create(
                 input_file_id=batch.file_id,
                 endpoint=cast("CreateEndpoint", self._dialect.create_endpoint or batch.endpoint),
                 completion_window=cast("CompletionWindow", self._dialect.completion_window),
                 metadata={MARKER_KEY: batch.marker},
+                extra_body=dict(self._dialect.create_fields) or None,
+                extra_headers={header: batch.marker} if header else None,
             )
             return self._read(parse_object(response.content))
 

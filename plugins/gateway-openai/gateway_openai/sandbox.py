@@ -34,6 +34,8 @@ from gateway_openai.simulated.objects import error_object, row
 from gateway_openai.simulated.shape import Shape
 
 CHAT = "/v1/chat/completions"
+#: What a `bare_answers` service leaves out of its answers.
+_STAMPS = frozenset({"object", "created"})
 
 
 class OpenAISimulator(Simulator):
@@ -54,13 +56,17 @@ class OpenAISimulator(Simulator):
 
     def routes(self) -> Iterator[Route]:
         """Files, batches, chat completions, models; at every address the service has."""
-        routes = list(self._routes())
         for prefix in self.shape.prefixes:
-            yield from (replace(route, path=prefix + route.path.removeprefix("/v1")) for route in routes)
+            for route in self._routes(self.shape_at(prefix)):
+                yield replace(route, path=prefix + route.path.removeprefix("/v1"))
 
-    def _routes(self) -> Iterator[Route]:
+    def shape_at(self, prefix: str) -> Shape:
+        """How the service looks at one of its addresses."""
+        return self.shape
+
+    def _routes(self, shape: Shape) -> Iterator[Route]:
         yield from Files(self).routes()
-        yield from Batches(self, self.shape).routes()
+        yield from Batches(self, shape).routes()
         yield Route(method="POST", path=CHAT, answer=self.complete, operation=Operation.COMPLETE)
         yield Route(method="GET", path="/v1/models", answer=self.models)
         yield Route(method="GET", path="/v1/models/{model:.+}", answer=self.model)
@@ -125,7 +131,10 @@ class OpenAISimulator(Simulator):
         )
         if problem is not None:
             return Outcome(status=400, body=error_object(400, problem.message, problem.code, problem.param))
-        return completion(line.body, line.custom_id, self.clock.now(), told)
+        outcome = completion(line.body, line.custom_id, self.clock.now(), told)
+        if not self.shape.bare_answers or outcome.body is None:
+            return outcome
+        return replace(outcome, body={name: value for name, value in outcome.body.items() if name not in _STAMPS})
 
     def failure(self, status: int) -> Outcome:
         """A line that fails as it was told to."""

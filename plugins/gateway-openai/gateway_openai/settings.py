@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway import ProviderSettings
 
@@ -45,7 +47,7 @@ class KlusterSettings(OpenAISettings):
 class AzureSettings(OpenAISettings):
     """One Azure OpenAI resource."""
 
-    #: `https://RESOURCE.openai.azure.com/openai/v1`, or without `/v1` where `api_version` is given.
+    #: `https://RESOURCE.openai.azure.com`; what follows the host is `/openai/v1`, or `/openai` where `api_version` is given.
     base_url: str = Field(default=..., min_length=1)
     #: Sent as `?api-version=`; empty for the `/openai/v1` addresses, which have none.
     api_version: str = ""
@@ -55,6 +57,18 @@ class AzureSettings(OpenAISettings):
     create_endpoint: str = "/chat/completions"
     #: What the lines name.
     line_url: str = "/v1/chat/completions"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_address(cls, given: object) -> object:
+        """The resource's bare endpoint, as Azure's portal shows it, and either of its two paths, in the form that is meant."""
+        url = given.get("base_url") if isinstance(given, Mapping) else None
+        if not isinstance(given, Mapping) or not isinstance(url, str) or not urlsplit(url).hostname:
+            return given
+        root = url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
+        if urlsplit(root).path:
+            return given
+        return {**given, "base_url": f"{root}/openai" if given.get("api_version") else f"{root}/openai/v1"}
 
 
 class OpenAICompatibleSettings(OpenAISettings):
@@ -71,3 +85,7 @@ class OpenAICompatibleSettings(OpenAISettings):
     completion_window: str = Field(default="24h", pattern=r"^[1-9][0-9]{0,3}[hd]$")
     #: What the lines and the create call name instead of `/v1/chat/completions`; empty: that.
     endpoint: str = ""
+    #: Further fields of the create call, like `{ auto_delete_input_file = false }`.
+    create_fields: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    #: The header of the create call that carries the batch's marker, where a provider takes a repeated one for the same call.
+    idempotency_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")

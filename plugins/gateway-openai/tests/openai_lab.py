@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +12,14 @@ from openai import AsyncOpenAI
 from openai.types import Batch as SDKBatch
 
 from gateway import Batch, Call, RemoteBatch, Result
-from gateway.sandbox import SandboxServer
+from gateway.sandbox import SandboxServer, SandboxSettings
 from gateway.testing import FakeClock
 from gateway_openai import OpenAIProvider
 from gateway_openai.sandbox import OpenAISimulator
 
 MARKER = "abcdefghij0123456789"
 CHAT = "/v1/chat/completions"
+QUICK = SandboxSettings(validating_seconds=10, running_seconds=100, finalizing_seconds=10)
 
 
 class QuickClock(FakeClock):
@@ -103,3 +106,29 @@ def text_of(result: Result) -> str:
     """The text of a successful result."""
     answer = orjson.loads(orjson.dumps(result.body))
     return str(answer["choices"][0]["message"]["content"])
+
+
+@asynccontextmanager
+async def service(
+    kind: type[OpenAIProvider],
+    simulator_class: type[OpenAISimulator],
+    directory: Path,
+    path: str = "",
+    **settings: object,
+) -> AsyncIterator[Lab]:
+    """A simulated service, our provider and OpenAI's SDK in front of it; `path` instead of the simulator's own."""
+    clock = QuickClock()
+    simulator = simulator_class(clock=clock, settings=QUICK, directory=directory / "sandbox")
+    async with SandboxServer([simulator]) as server:
+        url = server.url(simulator) + path if path else server.base_url(simulator)
+        own = kind.Settings.model_validate({"api_key": "sandbox", "base_url": url, **settings})
+        provider = kind(kind.kind, own, clock, directory)
+        async with AsyncOpenAI(base_url=url, api_key="sandbox", max_retries=0) as sdk:
+            yield Lab(clock=clock, simulator=simulator, server=server, sdk=sdk, provider=provider, directory=directory)
+        await provider.aclose()
+
+
+def call(**fields: object) -> Call:
+    """A chat call with these fields."""
+    body = {**chat("hello"), **fields}
+    return Call(endpoint=CHAT, model="sim-small", body=body)

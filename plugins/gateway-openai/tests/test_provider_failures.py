@@ -211,7 +211,7 @@ async def test_an_unknown_state_is_named_once(lab: Lab, monkeypatch: pytest.Monk
     remote = await lab.provider.submit(await lab.uploaded(chat("x")))
     monkeypatch.setattr(
         "gateway_openai.simulated.batches.batch_object",
-        lambda batch, _where, _shape, *, again: {"id": batch.id, "status": "levitating"},
+        lambda batch, *_, **_how: {"id": batch.id, "status": "levitating"},
     )
     with structlog.testing.capture_logs() as logs:
         states = [(await lab.provider.poll(remote)).state for _ in range(3)]

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import groq
+import httpx2
 import orjson
 import pytest
-from openai import AsyncAzureOpenAI, AsyncOpenAI, BadRequestError
-from openai_lab import CHAT, Lab, QuickClock, chat, frame, jsonl, text_of
+from aiohttp import web
+from openai import APIStatusError, BadRequestError
+from openai_lab import CHAT, QuickClock, call, chat, frame, jsonl, service, text_of
 
-from gateway import Call, Limits, RemoteState, Unsupported
-from gateway.sandbox import SandboxServer, SandboxSettings
-from gateway_openai import AzureProvider, GroqProvider, KlusterProvider, OpenAICompatibleProvider, OpenAIProvider
+from gateway import Limits, Rejected, RemoteState, Retryable, Unauthorised, Unsupported
+from gateway_openai import GroqProvider, KlusterProvider, OpenAICompatibleProvider, OpenAIProvider
+from gateway_openai.decode import decode_row
+from gateway_openai.failures import call_failure, create_failure
 from gateway_openai.sandbox import OpenAISimulator
-from gateway_openai.simulated.services import AzureSimulator, GroqSimulator, KlusterSimulator
-
-QUICK = SandboxSettings(validating_seconds=10, running_seconds=100, finalizing_seconds=10)
-
-
-@asynccontextmanager
-async def service(
-    kind: type[OpenAIProvider],
-    simulator_class: type[OpenAISimulator],
-    directory: Path,
-    path: str = "",
-    **settings: object,
-) -> AsyncIterator[Lab]:
-    """A simulated service, our provider and OpenAI's SDK in front of it; `path` instead of the simulator's own."""
-    clock = QuickClock()
-    simulator = simulator_class(clock=clock, settings=QUICK, directory=directory / "sandbox")
-    async with SandboxServer([simulator]) as server:
-        url = server.url(simulator) + path if path else server.base_url(simulator)
-        own = kind.Settings.model_validate({"api_key": "sandbox", "base_url": url, **settings})
-        provider = kind(kind.kind, own, clock, directory)
-        async with AsyncOpenAI(base_url=url, api_key="sandbox", max_retries=0) as sdk:
-            yield Lab(clock=clock, simulator=simulator, server=server, sdk=sdk, provider=provider, directory=directory)
-        await provider.aclose()
-
-
-def call(**fields: object) -> Call:
-    """A chat call with these fields."""
-    body = {**chat("hello"), **fields}
-    return Call(endpoint=CHAT, model="sim-small", body=body)
+from gateway_openai.simulated.services import GroqSimulator, KlusterSimulator
 
 
 async def test_groqs_own_sdk_walks_a_batch_through_the_simulator(tmp_path: Path) -> None:
@@ -85,6 +59,61 @@ async def test_groqs_list_is_read_to_its_end_by_cursor(tmp_path: Path) -> None:
         found = await lab.provider.find(replace(ours, first_sent=remote.created))
 
     assert [each.remote_id for each in found] == [remote.remote_id]
+
+
+async def test_groqs_list_is_read_to_its_end_should_it_have_openais_pages(tmp_path: Path) -> None:
+    """Pages that say `has_more` and no cursor go on by `after`: no batch counts as absent because of a page unread."""
+    async with service(GroqProvider, OpenAISimulator, tmp_path) as lab:
+        ours = await lab.uploaded(chat("mine"))
+        remote = await lab.provider.submit(ours)
+        other = await lab.uploaded(chat("not mine"))
+        for _ in range(25):
+            lab.clock.jump(1)
+            await lab.provider.submit(replace(other, marker="z" * 20))
+        found = await lab.provider.find(replace(ours, first_sent=remote.created))
+
+    assert [each.remote_id for each in found] == [remote.remote_id]
+
+
+@pytest.mark.parametrize("way", ["batch", "at once"])
+async def test_groqs_answers_need_no_object_and_no_time(way: str, tmp_path: Path) -> None:
+    """An answer without `object` and `created` is one; the gateway fills them in."""
+    async with service(GroqProvider, GroqSimulator, tmp_path) as lab:
+        if way == "batch":
+            [result] = await lab.results(await lab.run(chat("hello")))
+        else:
+            result = await lab.provider.complete(call())
+
+    assert result.status == 200
+    assert result.body is not None
+    assert result.body.keys() & {"object", "created"} == set()
+    assert "hello" in text_of(result)
+
+
+def answered(status: int, error: Mapping[str, object]) -> APIStatusError:
+    """What the SDK raises for this answer."""
+    response = httpx2.Response(status, request=httpx2.Request("POST", "http://127.0.0.1/v1/batches"))
+    return APIStatusError("no", response=response, body=error)
+
+
+def test_a_plan_without_batches_stops_the_account_and_says_what_to_do() -> None:
+    """Groq's 403 for a plan is not taken for a wrong key: the reason names the plan and the code."""
+    failure = create_failure(answered(403, {"message": "Not for you.", "code": "not_available_for_plan"}))
+
+    assert isinstance(failure, Unauthorised)
+    assert "not_available_for_plan" in failure.reason
+    assert "plan behind this key has no batches" in failure.reason
+
+
+def test_having_no_room_is_tried_again() -> None:
+    """Groq's 498 is a 429 by another number: for a create call, for any other, for a line."""
+    error = answered(498, {"message": "Flex tier capacity exceeded", "code": "capacity_exceeded"})
+    row = {"custom_id": "a", "response": {"status_code": 498, "body": {"error": {"message": "full"}}}, "error": None}
+    line = decode_row(orjson.dumps(row))
+
+    assert isinstance(create_failure(error), Retryable)
+    assert isinstance(call_failure(error, "poll"), Retryable)
+    assert (line.status, line.retriable) == (429, True)
 
 
 async def test_a_bare_array_of_errors_is_read(tmp_path: Path) -> None:
@@ -165,69 +194,6 @@ async def test_klusters_times_are_read_as_text(tmp_path: Path) -> None:
     assert [each.remote_id for each in found] == [remote.remote_id]
 
 
-@pytest.mark.parametrize(("path", "version"), [("/openai/v1", ""), ("/openai", "2024-10-21")])
-async def test_azure_is_reached_at_both_forms_of_its_address(path: str, version: str, tmp_path: Path) -> None:
-    """With `/v1` and without a version, or with `?api-version=`: files, batches and the synchronous call all get there."""
-    async with service(AzureProvider, AzureSimulator, tmp_path, path, api_version=version) as lab:
-        remote = await lab.run(chat("one"), chat("two"))
-        results = await lab.results(remote)
-        answered = await lab.provider.complete(call())
-
-    assert remote.state is RemoteState.ENDED
-    assert ["one" in text_of(results[0]), "two" in text_of(results[1])] == [True, True]
-    assert answered.status == 200
-
-
-async def test_azures_own_client_walks_a_batch_through_the_simulator(tmp_path: Path) -> None:
-    """`AsyncAzureOpenAI` with a dated version sees files and batches as its types say."""
-    async with service(AzureProvider, AzureSimulator, tmp_path) as lab:
-        endpoint = lab.server.url(lab.simulator)
-        async with AsyncAzureOpenAI(
-            azure_endpoint=endpoint, api_key="k", api_version="2024-10-21", max_retries=0
-        ) as sdk:
-            file = await sdk.files.create(file=("input.jsonl", jsonl(frame("a", chat("one")))), purpose="batch")
-            made = await sdk.batches.create(
-                input_file_id=file.id,
-                endpoint="/chat/completions",  # type: ignore[arg-type] - Azure's own word
-                completion_window="24h",
-            )
-            lab.clock.jump(1_000)
-            ended = await sdk.batches.retrieve(made.id)
-            content = await sdk.files.content(ended.output_file_id or "")
-
-    assert (ended.status, ended.error_file_id) == ("completed", "")
-    assert orjson.loads(content.content)["custom_id"] == "a"
-
-
-@pytest.mark.parametrize(("auth", "header"), [("api-key", "api-key"), ("entra", "authorization")])
-async def test_azures_key_goes_out_where_azure_looks_for_it(auth: str, header: str, tmp_path: Path) -> None:
-    """A resource's key in `api-key` alone, an Entra token as a bearer."""
-    async with service(AzureProvider, AzureSimulator, tmp_path, auth=auth) as lab:
-        seen: list[Mapping[str, str]] = []
-        authorised = lab.simulator.authorised
-        lab.simulator.authorised = lambda request: bool(seen.append(request.headers)) or authorised(request)  # type: ignore[method-assign, func-returns-value]
-        await lab.provider.find(await lab.uploaded(chat("x")))
-
-    expected = "sandbox" if auth == "api-key" else "Bearer sandbox"
-    assert {headers.get(header) for headers in seen} == {expected}
-    assert all(("api-key" in headers) != ("Authorization" in headers) for headers in seen)
-
-
-async def test_an_azure_batch_outlives_its_window(tmp_path: Path) -> None:
-    """Azure expires nothing: the batch runs on after a day, and it is for the gateway to set it an end."""
-    async with service(AzureProvider, AzureSimulator, tmp_path) as lab:
-        remote = await lab.provider.submit(await lab.uploaded(chat("[sandbox: endless] x")))
-        lab.simulator.store.put_batch(
-            replace(
-                batch := lab.simulator.store.batches[remote.remote_id], plan=replace(batch.plan, running_seconds=10**6)
-            )
-        )
-        lab.clock.jump(3 * 86_400)
-        polled = await lab.provider.poll(remote)
-
-    assert polled.state is RemoteState.RUNNING
-
-
 async def test_configured_paths_and_windows_reach_any_service(tmp_path: Path) -> None:
     """`openai-compatible` sends the endpoint and the window that its table names, in lines and create call."""
     settings = {"endpoint": "/v4/chat/completions", "completion_window": "12h", "base_url": "http://127.0.0.1:9/v1"}
@@ -237,6 +203,57 @@ async def test_configured_paths_and_windows_reach_any_service(tmp_path: Path) ->
     await provider.aclose()
 
     assert line["url"] == "/v4/chat/completions"
+
+
+async def test_configured_fields_go_into_the_create_call_and_nowhere_else(tmp_path: Path) -> None:
+    """`create_fields` are in the body of the create call: a strict server names the one that it does not know."""
+    fields = {"auto_delete_input_file": False}
+    async with service(OpenAICompatibleProvider, OpenAISimulator, tmp_path, create_fields=fields) as lab:
+        batch = await lab.uploaded(chat("x"))
+        with pytest.raises(Rejected, match="Unknown parameter: 'auto_delete_input_file'"):
+            await lab.provider.submit(batch)
+
+    assert b"auto_delete_input_file" not in batch.spool.read_bytes()
+
+
+@pytest.mark.parametrize("header", ["", "Idempotency-Key"])
+async def test_the_marker_goes_into_the_configured_header_of_the_create_call(header: str, tmp_path: Path) -> None:
+    """A repeated create call carries the same key, another batch another one; without the setting there is none."""
+    async with service(OpenAICompatibleProvider, OpenAISimulator, tmp_path, idempotency_header=header) as lab:
+        seen: list[tuple[str, str | None]] = []
+        authorised = lab.simulator.authorised
+
+        def watch(request: web.Request) -> bool:
+            seen.append((f"{request.method} {request.path}", request.headers.get("Idempotency-Key")))
+            return authorised(request)
+
+        lab.simulator.authorised = watch  # type: ignore[method-assign]
+        batch = await lab.uploaded(chat("x"))
+        await lab.provider.submit(batch)
+        await lab.provider.submit(batch)
+        await lab.provider.submit(replace(batch, marker="z" * 20))
+
+    keys = [key for where, key in seen if where.endswith("/v1/batches") and where.startswith("POST")]
+    assert keys == ([batch.marker, batch.marker, "z" * 20] if header else [None, None, None])
+    assert {key for where, key in seen if not where.endswith("/v1/batches")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (GroqProvider, {"n": 1, "logprobs": False, "logit_bias": {}}),
+        (KlusterProvider, {"n": 1, "modalities": ["text"], "response_format": {"type": "text"}, "audio": None}),
+    ],
+)
+def test_a_refused_field_that_asks_for_nothing_is_left_out(
+    kind: type[OpenAIProvider], fields: Mapping[str, object], tmp_path: Path
+) -> None:
+    """What every answer is anyway may be said: it is not sent where the provider would mind."""
+    settings = kind.Settings.model_validate({"api_key": "k", "base_url": "http://127.0.0.1:9/v1"})
+    provider = kind("p", settings, QuickClock(), tmp_path)
+    body = orjson.loads(provider.encode(call(**fields)))["body"]
+
+    assert body.keys() == {"model", "messages"}
 
 
 def test_limits_stay_the_kinds_own_without_a_window() -> None:

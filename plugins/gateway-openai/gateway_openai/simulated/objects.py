@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import orjson
 
@@ -43,7 +44,18 @@ def batch_object(batch: StoredBatch, where: Life, shape: Shape, *, again: bool =
         shown |= {name: str(time) for name, time in shown.items() if name.endswith("_at") and time is not None}
     if shape.empty_ids:
         shown |= {name: "" for name in ("output_file_id", "error_file_id") if shown[name] is None}
-    return shown
+    return _formal(shown) if shape.formal else shown
+
+
+def _formal(shown: Mapping[str, object]) -> dict[str, object]:
+    times = {
+        name: datetime.fromtimestamp(time, UTC).isoformat()
+        for name, time in shown.items()
+        if name.endswith("_at") and isinstance(time, int)
+    }
+    status = str(shown["status"])
+    counts = None if status == "validating" else shown["request_counts"]
+    return {**shown, **times, "status": status.capitalize(), "request_counts": counts, "endpoint": None}
 
 
 def _batch_object(batch: StoredBatch, where: Life, shape: Shape) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -24,6 +25,7 @@ class GroqSimulator(OpenAISimulator):
         windows=MappingProxyType({"24h": 24 * _HOUR, "7d": 168 * _HOUR}),
         by_cursor=True,
         bare_errors=True,
+        bare_answers=True,
         refused_fields=frozenset({"logprobs", "top_logprobs", "logit_bias", "n"}),
         message_names=False,
     )
@@ -54,6 +56,10 @@ class AzureSimulator(OpenAISimulator):
         empty_ids=True,
         loose_urls=True,
     )
+
+    def shape_at(self, prefix: str) -> Shape:
+        """The address without a version in it shows batches as the dated interface is documented."""
+        return replace(self.shape, formal=prefix == "/openai")
 
     def routes(self) -> Iterator[Route]:
         """Also the synchronous path that names the deployment."""

@@ -29,6 +29,10 @@ class Shape:
     text_times: bool = False
     #: Absent ids are empty strings.
     empty_ids: bool = False
+    #: As Azure's dated interface is documented: capital states, times in ISO form, no counts before the lines were read.
+    formal: bool = False
+    #: An answer's body has no `object` and no `created`.
+    bare_answers: bool = False
     #: Lines may name another path than the create call, as long as it is the same but for `/v1`.
     loose_urls: bool = False
     #: Body fields that are answered with a 400.
