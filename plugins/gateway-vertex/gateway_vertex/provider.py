@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+import orjson
 import structlog
 
 from gateway import (
@@ -27,7 +28,7 @@ from gateway_gemini.encode import dropped
 from gateway_gemini.reading import mapping, text
 from gateway_vertex.credentials import CredentialSource
 from gateway_vertex.decode import decode_row
-from gateway_vertex.encode import encode_line, frame_line, request_of, resource_of
+from gateway_vertex.encode import encode_line, frame_line, resource_of
 from gateway_vertex.failures import creating, repeatable
 from gateway_vertex.jobs import JobsApi
 from gateway_vertex.places import Place
@@ -169,17 +170,22 @@ class VertexProvider(Provider):
 
     async def complete(self, call: Call) -> Result:
         """`generateContent`, once. An answer of any status is a result; no answer raises as a create call does."""
+        return await self.complete_payload(call.endpoint, call.model, self.encode(call))
+
+    async def complete_payload(self, endpoint: str, model: str, payload: bytes) -> Result:
+        """The same for a request that was encoded earlier."""
         from google.genai.errors import APIError
 
-        request = request_of(call, self._dialect)
         try:
             async with creating():
-                response = await self._jobs.generate(resource_of(call.model), request)
+                response = await self._jobs.generate(
+                    resource_of(model), dict(mapping(orjson.loads(payload)["request"]))
+                )
         except ProviderError as error:
             if isinstance(error.__cause__, APIError):
                 return failed(_told(error.__cause__))
             raise
-        return chat_answer(response, model=call.model)
+        return chat_answer(response, model=model)
 
     async def aclose(self) -> None:
         """Close connections."""
