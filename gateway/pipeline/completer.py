@@ -175,6 +175,7 @@ class Completer:
             self._upstream.metrics.completions.of(errand.provider.name, "fault").inc()
             await self._pause_lane(errand, trouble(error))
         except (ProviderError, TimeoutError) as error:
+            self._hold_back(errand, trouble(error), None)
             await self._settle_result(errand, _unanswered(error))
         else:
             self._judge_account(errand, result)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from gateway.config import Retries
-from gateway.endings import Pricing, cancelled, dissolution, failure, settle, whole
+from gateway.endings import Pricing, Way, cancelled, dissolution, failure, settle, settle_by, whole
 from gateway.errors import ENDINGS, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 from gateway.prices import Price
 from gateway.records import BatchState, ErrorBody, RequestState, Result
@@ -110,6 +110,17 @@ def test_an_answer_is_billed_at_the_batch_price() -> None:
     assert settlement.saved_usd == pytest.approx(3.0)
     assert settlement.usage is not None
     assert (settlement.usage.input_tokens, settlement.usage.output_tokens) == (1_000_000, 500_000)
+
+
+@pytest.mark.parametrize("price", [None, Price(input=1e-6, cached=1e-6, output=4e-6, written=1e-6)])
+def test_what_is_asked_by_itself_saves_nothing(price: Price | None) -> None:
+    """The one price is paid, known or not; no discount is claimed, and no batch is named."""
+    answer = Result(line_id=None, status=200, body=ANSWER)
+    pricing = Pricing(batch=price, full=price, discounted=False)
+    settlement = settle_by(Way(provider="acme"), answer, member_of(), pricing, Retries(), now=NOW)
+    assert settlement.ending is not None
+    assert (settlement.saved_usd, settlement.ending.saved_usd, settlement.ending.batch) == (0.0, 0.0, None)
+    assert settlement.cost_usd == (None if price is None else pytest.approx(3.0))
 
 
 def test_an_unknown_price_is_unknown() -> None:

@@ -100,6 +100,15 @@ def test_configured_prices_come_first_and_are_batch_prices(prices: Prices) -> No
     assert per_million(prices.price(table, "gpt-4.1", batch=False)) == (2.0, 0.5, 8.0)
 
 
+def test_what_is_asked_by_itself_has_its_own_price(prices: Prices) -> None:
+    """Configured prices are those of batches, beside which the full price holds; without batches they are all there is."""
+    table = ProviderTable(name="a", kind="openai", prices={"gpt-4.1": TokenPrices(input=0.5, cached=0.1, output=2.0)})
+
+    assert per_million(prices.single_price(table, "gpt-4.1", batches=True)) == (2.0, 0.5, 8.0)
+    assert per_million(prices.single_price(table, "gpt-4.1", batches=False)) == (0.5, 0.1, 2.0)
+    assert prices.single_price(table, "gpt-unheard-of", batches=False) is None
+
+
 def test_long_prompts_are_dearer(prices: Prices) -> None:
     """gpt-5.4 costs twice the input price for every token of a prompt of more than 272,000 tokens."""
     price = prices.price(OPENAI, "gpt-5.4", batch=True)

@@ -40,6 +40,8 @@ class Server:
     most: int = 0
     #: Calls are answered while it is set.
     open: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Only prompts that begin like this wait for it.
+    held: str = ""
 
     async def answer(self, model: str, prompt: str) -> Result:
         """One call."""
@@ -47,7 +49,8 @@ class Server:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            await self.open.wait()
+            if prompt.startswith(self.held):
+                await self.open.wait()
             return self._said(model, prompt)
         finally:
             self.running -= 1
@@ -120,6 +123,16 @@ class Shop:
             while len(tasks.names()) != self.server.running + clock.sleeping():
                 await asyncio.sleep(0.001)
                 await clock.settle()
+
+    async def finish_quick(self) -> None:
+        """Look again until nothing is begun any more, though some calls are under way."""
+        async with asyncio.timeout(20):
+            while True:
+                asked = len(self.server.asked)
+                await self.round()
+                await self.round()
+                if len(self.server.asked) == asked:
+                    return
 
     async def finish(self) -> None:
         """Look again until nothing is under way and nothing is begun any more."""

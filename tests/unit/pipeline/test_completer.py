@@ -106,6 +106,19 @@ async def test_places_are_shared_among_lanes(shop: Shop) -> None:
     assert sorted(shop.server.asked) == ["a0", "a1", "b0", "b1"]
 
 
+async def test_slow_calls_do_not_take_all_places(shop: Shop) -> None:
+    """While a lane has something quick to ask, one with slow calls keeps to the half it has."""
+    shop.server.open.clear()
+    shop.server.held = "slow"
+    await shop.queue(*(f"slow {n}" for n in range(8)), model="a")
+    await shop.queue(*(f"quick {n}" for n in range(8)), model="b")
+    await shop.finish_quick()
+    last_quick = shop.server.asked.index("quick 7")
+
+    assert sum(prompt.startswith("slow") for prompt in shop.server.asked[:last_quick]) == 2
+    assert shop.server.running == 4
+
+
 async def test_an_event_shortens_the_wait_and_a_tick_makes_it_optional(shop: Shop) -> None:
     """What is queued is asked when the event is heard, or a second later without one."""
     worker = shop.rig.tasks.spawn("completer", shop.completer.run())

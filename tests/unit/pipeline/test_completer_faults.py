@@ -57,6 +57,17 @@ async def test_a_server_that_is_down_costs_no_attempts(tmp_path: Path, down: Pro
         assert [row.attempts for row in await shop.rig.ledger.requests.listed(None)] == [1] * 4
 
 
+async def test_calls_that_fail_together_are_one_failure(shop: Shop) -> None:
+    """Four refused connections at once do not make the pause four steps longer."""
+    shop.server.down = Retryable("connection refused")
+    await shop.queue(*(f"q{n}" for n in range(4)))
+    await shop.round()
+    await shop.rig.clock.advance(5.5)
+    await shop.round()
+
+    assert len(shop.server.asked) == 8
+
+
 async def test_the_providers_wish_to_wait_is_granted(shop: Shop) -> None:
     """Nothing is asked of the account before the time it named, whoever else is queued."""
     shop.server.script["q"].append(Retryable("429", retry_after=90.0))
@@ -189,7 +200,10 @@ async def test_a_bug_in_a_plugin_parks_its_lane(shop: Shop) -> None:
     assert asked == ["q", "other"]
     assert after is not None
     assert after.state is SUCCEEDED
-    assert [lane.parked_reason for lane in await shop.rig.ledger.completions.lanes("single")] == []
+    [later] = await shop.queue("later")
+    found = await shop.rig.ledger.requests.find(None, "", later.custom_id)
+    assert found is not None
+    assert found.parked_reason is None
 
 
 async def test_the_ledgers_hiccup_does_not_lose_an_answer(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,6 +255,27 @@ def test_the_reserve_is_made_only_where_there_is_room(tmp_path: Path) -> None:
     assert (crowded.has_room(), roomy.has_room()) == (False, True)
 
 
+@pytest.mark.parametrize("how", ["answered", "cancelled again after a crash"])
+async def test_an_outcome_that_did_not_come_true_is_not_kept(tmp_path: Path, clock: FakeClock, how: str) -> None:
+    """The ending stored with a wish to cancel makes room for the one the request really has."""
+    desk = await opened(SqliteDatabase.open(tmp_path), clock)
+    await desk.queue(1)
+    claim = await desk.ledger.completions.claim(1, clock.now())
+    assert claim is not None
+    await desk.ledger.requests.cancel(1, clock.now(), CANCELLED)
+    if how == "answered":
+        await desk.ledger.completions.settle(claim, settled(0), clock.now())
+    else:
+        await desk.ledger.begin(exclusive=True)
+        await desk.ledger.requests.cancel(1, clock.now(), CANCELLED)
+    await desk.ledger.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        [[results]] = connection.execute("SELECT count(*) FROM results")
+    connection.close()
+
+    assert results == 1
+
+
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     """Whoever comes second is told the directory and the process that has it, after waiting as long as it was told to."""
     database = SqliteDatabase.open(tmp_path)
