@@ -17,6 +17,7 @@ from gateway.clock import Clock, as_datetime
 from gateway.config import ProviderTable, TokenPrices
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
     from genai_prices.types import Provider as PriceList
 
@@ -129,19 +130,20 @@ class Prices:
 
 
 def _price_list(table: ProviderTable, address: str) -> PriceList | None:
-    """The list of the company behind a table: the one its kind is named after, else the one at its address.
+    """The list of the company behind a table: at the address it gives, else named as its kind, else at the kind's address.
 
     Names must be equal: a server that is merely shaped like a company's has prices of its own.
     """
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - 0.2 s that a start need not wait for
 
     snapshot = get_snapshot()
-    for prices in snapshot.providers:
-        if prices.id == table.kind:
-            return prices
-    base_url = table.settings.get("base_url") or address
+    named = next((prices for prices in snapshot.providers if prices.id == table.kind), None)
+    return _list_at(snapshot, table.settings.get("base_url")) or named or _list_at(snapshot, address)
+
+
+def _list_at(snapshot: DataSnapshot, base_url: object) -> PriceList | None:
     try:
-        return snapshot.find_provider(None, None, str(base_url)) if base_url else None
+        return snapshot.find_provider(None, None, base_url) if isinstance(base_url, str) and base_url else None
     except LookupError:
         return None
 

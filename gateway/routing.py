@@ -83,7 +83,8 @@ class ConfiguredProvider:
         """For `Prices`: the address of the company's own API, also while a simulator stands in for it."""
         if self.kind is None or not self.table.sandbox:
             return self.base_url
-        return str(self.kind.Settings.model_fields["base_url"].default or "")
+        default = self.kind.Settings.model_fields["base_url"].default
+        return default if isinstance(default, str) else ""
 
     @property
     def instance(self) -> Provider | None:
