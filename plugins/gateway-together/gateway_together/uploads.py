@@ -140,7 +140,7 @@ class Uploads:
                 response = await self._http.put(
                     url,
                     content=_chunks(spool),
-                    headers={"Content-Length": str(os.fstat(spool.fileno()).st_size)},
+                    headers={"Content-Length": str(_size(spool))},
                     follow_redirects=False,
                     timeout=httpx.Timeout(self._settings.transfer_timeout_seconds, connect=10.0),
                 )
@@ -206,6 +206,10 @@ def _checksum(path: Path) -> str:
 
 def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:

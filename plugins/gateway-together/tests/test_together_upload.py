@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import io
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 from aiohttp import web
-from together_lab import MARKER, base_url, chat, provider_at, sdk, written
+from together_lab import MARKER, chat, provider_at, sdk, written
 
 from gateway import Batch, Rejected, RemoteState, Retryable, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation, StoredFile
 from gateway.testing import Lab
+from gateway_together import uploads as uploads_module
 from gateway_together.uploads import redirected
 
 
@@ -119,14 +121,14 @@ async def test_a_refused_announcement_is_rejected(lab: Lab, status: int) -> None
 class Elsewhere:
     """A storage that sends its callers on, and an API in front of it that hands out what address it is told to."""
 
-    def __init__(self, lab: Lab, location: str | None) -> None:
-        self.api = base_url(lab)
+    def __init__(self, location: str | None, file_id: str = "file-1") -> None:
         self.location = location
+        self.file_id = file_id
         self.puts: list[tuple[str, str | None, int]] = []
 
     async def announce(self, _request: web.Request) -> web.Response:
         """Step one."""
-        headers = {} if self.location is None else {"Location": self.location, "X-Together-File-Id": "file-1"}
+        headers = {} if self.location is None else {"Location": self.location, "X-Together-File-Id": self.file_id}
         return web.Response(status=302, headers=headers)
 
     async def moved(self, request: web.Request) -> web.Response:
@@ -165,7 +167,7 @@ class Elsewhere:
 
 async def test_storage_that_moved_gets_the_bytes_again(lab: Lab) -> None:
     """A redirect of the storage is followed with all bytes and without the key; a file without a state is usable."""
-    elsewhere = Elsewhere(lab, "/moved")
+    elsewhere = Elsewhere("/moved")
     batch = lab.seal(chat("x" * 3_000_000))
 
     assert await elsewhere.serve(lab, batch) == "file-1"
@@ -176,7 +178,14 @@ async def test_storage_that_moved_gets_the_bytes_again(lab: Lab) -> None:
 async def test_storage_that_cannot_be_reached_is_retryable(lab: Lab, location: str | None) -> None:
     """No address, a bad address, one that does not exist and a circle of redirects are all Retryable."""
     with pytest.raises(Retryable):
-        await Elsewhere(lab, location).serve(lab, lab.seal(chat("x")))
+        await Elsewhere(location).serve(lab, lab.seal(chat("x")))
+
+
+@pytest.mark.parametrize("file_id", ["", "../batches", "a/b", "-x"])
+async def test_an_id_that_is_no_name_is_not_used(lab: Lab, file_id: str) -> None:
+    """An id that would lead a path astray is none."""
+    with pytest.raises(Retryable, match="names no file"):
+        await Elsewhere("/there", file_id).serve(lab, lab.seal(chat("x")))
 
 
 def test_an_open_line_is_not_followed() -> None:
@@ -197,19 +206,41 @@ async def test_a_file_sent_by_the_sdk_is_known(lab: Lab, tmp_path: Path) -> None
     assert await lab.provider.upload(batch) == file.id
 
 
-async def test_the_loop_runs_on_while_a_file_is_sent(lab: Lab) -> None:
-    """Reading and hashing happen elsewhere: another task gets its turn many times during one upload."""
-    batch = lab.seal(chat("x" * 8_000_000))
-    turns = 0
+class Watched(io.BytesIO):
+    """A file that remembers how much was asked of it at once, and in which thread."""
 
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.asked: set[int | None] = set()
+        self.threads: set[int] = set()
 
-    counting = asyncio.ensure_future(count())
+    def read(self, size: int | None = -1) -> bytes:
+        """As any file."""
+        self.asked.add(size)
+        self.threads.add(threading.get_ident())
+        return super().read(size)
+
+
+async def test_a_file_is_read_piece_by_piece_in_other_threads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither reading nor hashing holds up the loop, and no more than a megabyte is in memory at once."""
+    batch = lab.seal(chat("x" * 3_000_000))
+    watched: list[Watched] = []
+    hashed: list[int] = []
+
+    def opened(path: Path) -> Watched:
+        watched.append(Watched(path.read_bytes()))
+        return watched[-1]
+
+    def checksum(path: Path) -> str:
+        hashed.append(threading.get_ident())
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(uploads_module, "_open", opened)
+    monkeypatch.setattr(uploads_module, "_size", lambda _: batch.size)
+    monkeypatch.setattr(uploads_module, "_checksum", checksum)
     await lab.provider.upload(batch)
-    counting.cancel()
+    here = threading.get_ident()
 
-    assert turns > 50
+    assert [file.asked for file in watched] == [{1 << 20}]
+    assert here not in watched[0].threads | set(hashed)
+    assert len(hashed) == 1
