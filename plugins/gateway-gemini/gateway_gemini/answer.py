@@ -91,6 +91,8 @@ def chat_answer(response: Mapping[str, object], *, model: str = "", line_id: str
     broken = [reason for candidate in candidates if (reason := _reason(candidate)) in _BROKEN]
     if broken:
         return _unusable(line_id, f"the model's answer cannot be used: {broken[0]}", code=broken[0].lower())
+    if any(_is_wordless(candidate) for candidate in candidates):
+        return _inexpressible(line_id)
     if candidates:
         seed = text(response.get("responseId")) or orjson.dumps(candidates, option=orjson.OPT_SORT_KEYS).decode()
         choices = [_choice(candidate, place, f"{seed} {place}") for place, candidate in enumerate(candidates)]
@@ -139,6 +141,23 @@ def failed(error: object, *, line_id: str | None = None) -> Result:
 def _unusable(line_id: str | None, message: str, *, code: str = "unreadable_result") -> Result:
     error = ErrorBody(message=message, type="upstream_error", code=code)
     return Result(line_id=line_id, status=502, error=error, retriable=True)
+
+
+def _inexpressible(line_id: str | None) -> Result:
+    message = (
+        "the model answered with media alone, which a chat completion cannot hold; ask a model that answers in words"
+    )
+    error = ErrorBody(message=message, type="upstream_error", code="inexpressible_answer")
+    return Result(line_id=line_id, status=422, error=error)
+
+
+def _is_wordless(candidate: Mapping[str, object]) -> bool:
+    """Whether a candidate has media, and neither words nor calls beside them."""
+    parts = _parts(candidate)
+    spoken = any(
+        part.get("functionCall") or (text(part.get("text")) and part.get("thought") is not True) for part in parts
+    )
+    return not spoken and any("inlineData" in part or "fileData" in part for part in parts)
 
 
 def _reason(candidate: Mapping[str, object]) -> str:

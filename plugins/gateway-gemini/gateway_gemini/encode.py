@@ -31,6 +31,11 @@ def request_of(call: Call, dialect: Dialect) -> Mapping[str, object]:
     raise Unsupported("model", f"Gemini's batches have no {call.endpoint}; use chat completions")
 
 
+def request_in(payload: bytes) -> bytes:
+    """The request alone, of what `encode_line` made."""
+    return payload.removeprefix(b'{"request":')[:-1]
+
+
 def dropped(call: Call) -> Sequence[str]:
     """Fields that go without having been refused."""
     if call.endpoint == EMBEDDINGS:

@@ -26,7 +26,7 @@ from gateway import (
 from gateway.clock import Clock
 from gateway_gemini.answer import failed
 from gateway_gemini.decode import decode_response, decode_row
-from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row, request_of
+from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row, request_in
 from gateway_gemini.failures import ErrorAnswer, already_exists, creating, key_problem, repeatable, sdk_answer
 from gateway_gemini.reading import count, items, mapping, text
 from gateway_gemini.remote import (
@@ -181,17 +181,21 @@ class GeminiProvider(Provider):
 
     async def complete(self, call: Call) -> Result:
         """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
-        verb = "embedContent" if call.endpoint == EMBEDDINGS else "generateContent"
-        content = orjson.dumps(request_of(call, self._dialect))
+        return await self.complete_payload(call.endpoint, call.model, self.encode(call))
+
+    async def complete_payload(self, endpoint: str, model: str, payload: bytes) -> Result:
+        """The same for a request that was encoded earlier."""
+        verb = "embedContent" if endpoint == EMBEDDINGS else "generateContent"
         async with creating():
             try:
-                path = f"{model_path(call.model)}:{verb}"
-                response = await self._wire.call("POST", path, content=content, slow=True)
+                response = await self._wire.call(
+                    "POST", f"{model_path(model)}:{verb}", content=request_in(payload), slow=True
+                )
             except ErrorAnswer as answer:
                 if answer.status < 400:
                     raise
                 return failed({"code": 401} if key_problem(answer) else {"code": answer.status, **answer.error})
-        return decode_response(response, model=call.model)
+        return decode_response(response, model=model)
 
     async def aclose(self) -> None:
         """Close the SDK's connections."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from google.genai.client import AsyncClient
     from google.genai.types import File
 
+#: Parsing more than this, as inlined responses can be, would hold up the loop.
+_LARGE_BYTES = 1 << 20
+
 
 class Wire:
     """One account's connections. Made without any I/O."""
@@ -80,6 +83,8 @@ class Wire:
         )
         if response.status_code != 200:
             raise ErrorAnswer(response.status_code, _parsed(response.content), response.headers.get("retry-after", ""))
+        if len(response.content) > _LARGE_BYTES:
+            return await asyncio.to_thread(parse_object, response.content)
         return parse_object(response.content)
 
     async def upload(self, path: Path, *, name: str, display_name: str) -> File:

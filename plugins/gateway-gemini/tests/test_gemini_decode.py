@@ -150,6 +150,15 @@ def test_a_blocked_prompt_is_a_final_answer() -> None:
     assert (message["content"], message["refusal"]) == (None, "prompt blocked: SAFETY")
 
 
+def test_media_alone_is_no_answer_in_words() -> None:
+    """An image without a word cannot be said in a chat completion: a final error, not an empty answer; words beside it stay."""
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA=="}}
+    result = row(said(image))
+
+    assert (result.body, result.status, result.retriable) == (None, 422, False)
+    assert message_of(row(said(image, {"text": "here"})))["content"] == "here"
+
+
 def test_no_candidates_may_be_tried_again() -> None:
     """A response that answers nothing, and blocks nothing, is no answer."""
     result = row({"usageMetadata": {"promptTokenCount": 5}})

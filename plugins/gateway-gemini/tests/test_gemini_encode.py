@@ -8,9 +8,6 @@ from typing import Any
 import orjson
 import pytest
 from gemini_lab import CHAT, MODEL, PIXEL, TIME, TOOL, call, chat
-from google.genai import types
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gateway import Call, Unsupported
 from gateway_gemini.dialect import PLACEHOLDER, Dialect
@@ -23,6 +20,30 @@ _ASKED = [
     {"role": "user", "content": "q"},
     {"role": "assistant", "content": None, "tool_calls": [_CALL]},
     {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+]
+
+
+_WHOLE: list[dict[str, object]] = [
+    {"role": "system", "content": "be brief"},
+    {"role": "developer", "content": [{"type": "text", "text": "be kind"}]},
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "look"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+            {"type": "input_audio", "input_audio": {"data": PIXEL, "format": "mp3"}},
+            {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{PIXEL}", "filename": "a.pdf"}},
+        ],
+    },
+    {"role": "user", "content": "and tell"},
+    {
+        "role": "assistant",
+        "content": "I look.",
+        "tool_calls": [_CALL, {**_CALL, "id": "c2", "function": {"name": "time", "arguments": ""}}],
+    },
+    {"role": "tool", "tool_call_id": "c2", "content": '{"now": 1}'},
+    {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+    {"role": "user", "content": "so?"},
 ]
 
 
@@ -42,29 +63,7 @@ def config_in(body: Mapping[str, object]) -> dict[str, Any]:
 
 def test_a_conversation_is_written_in_geminis_words() -> None:
     """System, user, image, document, sound, calls in parallel and their results each have their part."""
-    messages = [
-        {"role": "system", "content": "be brief"},
-        {"role": "developer", "content": [{"type": "text", "text": "be kind"}]},
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "look"},
-                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
-                {"type": "input_audio", "input_audio": {"data": PIXEL, "format": "mp3"}},
-                {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{PIXEL}", "filename": "a.pdf"}},
-            ],
-        },
-        {"role": "user", "content": "and tell"},
-        {
-            "role": "assistant",
-            "content": "I look.",
-            "tool_calls": [_CALL, {**_CALL, "id": "c2", "function": {"name": "time", "arguments": ""}}],
-        },
-        {"role": "tool", "tool_call_id": "c2", "content": '{"now": 1}'},
-        {"role": "tool", "tool_call_id": "c1", "content": "rain"},
-        {"role": "user", "content": "so?"},
-    ]
-    request = request_in({"model": "gemini-2.5-flash", "messages": messages, "tools": [TOOL, TIME]})
+    request = request_in({"model": "gemini-2.5-flash", "messages": _WHOLE, "tools": [TOOL, TIME]})
 
     assert request["systemInstruction"] == {"parts": [{"text": "be brief"}, {"text": "be kind"}]}
     assert request["contents"] == [
@@ -351,66 +350,6 @@ def test_embeddings_have_one_text_each() -> None:
             encode_line(call(body | wrong, EMBEDDINGS), Dialect())
     with pytest.raises(Unsupported):
         encode_line(Call(endpoint="/v1/moderations", model="x", body={"model": "x"}), Dialect())
-
-
-_TEXT = st.text(min_size=1, max_size=30).filter(str.strip)
-_ARGUMENTS = st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers(-9, 9) | st.none(), max_size=3)
-_USER = st.builds(lambda text: {"role": "user", "content": text}, _TEXT)
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> list[dict[str, object]]:
-    """Conversations with calls and their results, ending with a user's turn."""
-    messages: list[dict[str, object]] = [draw(_USER)]
-    for turn in range(draw(st.integers(0, 3))):
-        arguments = draw(st.lists(_ARGUMENTS, max_size=3))
-        calls = [
-            {
-                "id": f"c{turn}_{n}",
-                "type": "function",
-                "function": {"name": "weather", "arguments": orjson.dumps(each).decode()},
-            }
-            for n, each in enumerate(arguments)
-        ]
-        text = draw(_TEXT) if not calls or draw(st.booleans()) else None
-        messages.append({"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {}))
-        messages += [{"role": "tool", "tool_call_id": each["id"], "content": draw(_TEXT)} for each in calls]
-        messages.append(draw(_USER))
-    return messages
-
-
-_FIELDS = st.fixed_dictionaries(
-    {},
-    optional={
-        "temperature": st.floats(0, 2),
-        "top_p": st.floats(0, 1),
-        "max_tokens": st.integers(1, 1000),
-        "stop": st.lists(_TEXT, min_size=1, max_size=4),
-        "seed": st.integers(-(1 << 31), (1 << 31) - 1),
-        "presence_penalty": st.floats(-2, 1.9),
-        "reasoning_effort": st.sampled_from(["low", "medium", "high", "max"]),
-        "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}]),
-        "tool_choice": st.sampled_from(["auto", "none", "required"]),
-    },
-)
-
-
-@settings(deadline=None, max_examples=150)
-@given(messages=conversations(), fields=_FIELDS)
-def test_what_is_accepted_fits_the_sdks_types_and_the_simulator(
-    messages: list[dict[str, object]], fields: dict[str, object]
-) -> None:
-    """Whatever `encode` takes, google-genai's own models take, field by field, and so does the strict simulator."""
-    request = request_in({"model": MODEL, "messages": messages, "tools": [TOOL], **fields})
-
-    contents = [types.Content.model_validate(content) for content in request["contents"]]
-    types.GenerationConfig.model_validate(request.get("generationConfig", {}))
-    for tool in request["tools"]:
-        types.Tool.model_validate(tool)
-    types.ToolConfig.model_validate(request.get("toolConfig", {}))
-    assert request_problem(request, MODEL) is None
-    said = [part.text for content in contents for part in content.parts or () if part.text]
-    assert said == [message["content"] for message in messages if message["role"] != "tool" and message["content"]]
 
 
 def test_only_chat_and_embeddings_are_served() -> None:

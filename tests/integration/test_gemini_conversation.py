@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import pytest
-from gemini_lab import MODEL, TIME, TOOL
 from openai import BadRequestError
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
@@ -23,7 +22,12 @@ from gateway_gemini.simulated.signing import signature
 from gateway_gemini.translate import chat_answer, generate_content_request
 from tests.integration.house import QUICK, House, open_house
 
-_TOOLS: list[ChatCompletionToolParam] = [TOOL, TIME]  # type: ignore[list-item]
+MODEL = "gemini-3-flash"
+_CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+_TOOLS: list[ChatCompletionToolParam] = [
+    {"type": "function", "function": {"name": "weather", "parameters": _CITY}},
+    {"type": "function", "function": {"name": "time", "parameters": {"type": "object", "properties": {}}}},
+]
 
 
 class Account(GeminiSimulator):
