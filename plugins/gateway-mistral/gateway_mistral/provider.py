@@ -148,9 +148,7 @@ class MistralProvider(Provider):
                         remote = self._read(item)
                         found[remote.remote_id] = remote
                 seen |= fresh
-                total = page.get("total")
-                whole = isinstance(total, int) and len(seen) >= total
-                if not items or whole:
+                if not items or (not fresh and _is_whole(page, len(seen))):
                     return oldest_first(found.values())
                 if not fresh:
                     raise Retryable("list: the same page came twice")
@@ -268,6 +266,12 @@ class MistralProvider(Provider):
             await asyncio.to_thread(_split, whole, target)
         finally:
             whole.unlink(missing_ok=True)
+
+
+def _is_whole(page: Mapping[str, object], seen: int) -> bool:
+    """Whether all that there is has been seen, by a `total` that is asked only where pages do not end by themselves."""
+    total = page.get("total")
+    return isinstance(total, int) and seen >= total
 
 
 def _split(whole: Path, target: IO[bytes]) -> None:

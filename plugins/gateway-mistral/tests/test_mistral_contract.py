@@ -17,7 +17,7 @@ class TestInline(ProviderContract):
     """Small batches travel in the create call."""
 
     provider_class = MistralProvider
-    exempt = dict.fromkeys(  # noqa: RUF012 - the suite's own form
+    exempt = dict.fromkeys(
         ("test_other_calls_fail_by_class", "test_nobody_at_home_is_retryable"),
         "there is no upload that could fail; by file, and in test_mistral_failures, every call is tested",
     )

@@ -205,7 +205,7 @@ def test_rows_that_failed(status: object, body: object, error: object, expected:
         row({"choices": None}),
         row(answer(), status=0),
         row(answer(), status=True),
-        b'{"custom_id":"m-0","response":{"status_code":500,"body":' + b'{"error":' * 900 + b"1" + b"}" * 900 + b"}}",
+        b'{"custom_id":"m-0","response":{"status_code":500,"body":' + b'{"error":' * 1015 + b"1" + b"}" * 1015 + b"}}",
     ],
 )
 def test_rows_that_say_nothing_are_tried_again(raw: bytes) -> None:

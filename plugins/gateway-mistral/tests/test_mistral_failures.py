@@ -290,12 +290,33 @@ async def test_odd_rows_do_not_spoil_a_list(lab: Lab) -> None:
     assert [remote.remote_id for remote in found] == ["a"]
 
 
-@pytest.mark.parametrize("page", [{"object": "list", "data": [{"id": "a"}], "total": 9}, {"data": "none"}, []])
-async def test_a_list_that_does_not_end_is_no_answer(lab: Lab, page: object) -> None:
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ({"object": "list", "data": [{"id": "a"}], "total": 9}, "came twice"),
+        ({"data": "none"}, "not a list"),
+        ([], "not a JSON object"),
+    ],
+)
+async def test_a_list_that_does_not_end_is_no_answer(lab: Lab, page: object, reason: str) -> None:
     """An empty result needs a whole list: a page that comes again, or is no page, is Retryable."""
     async with answering(page) as url, provider_at(lab.clock, lab.directory, url) as provider:
-        with pytest.raises(Retryable):
+        with pytest.raises(Retryable, match=reason):
             await provider.find(lab.seal(chat("x")))
+
+
+async def test_a_total_may_count_its_page_only(lab: Lab) -> None:
+    """No page is taken for the last one because of its total or its size, but an empty one."""
+    pages = [
+        {"object": "list", "data": [{"id": str(n)} for n in range(100)], "total": 100},
+        {"object": "list", "data": [{"id": "other"}], "total": 1},
+        {"object": "list", "data": [{"id": "mine", "metadata": {"batchway": MARKER}}], "total": 1},
+        {"object": "list", "data": [], "total": 0},
+    ]
+    async with answering(*pages) as url, provider_at(lab.clock, lab.directory, url) as provider:
+        found = await provider.find(lab.seal(chat("x")))
+
+    assert [remote.remote_id for remote in found] == ["mine"]
 
 
 @pytest.mark.parametrize("inside", [False, True])
