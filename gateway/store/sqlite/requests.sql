@@ -129,11 +129,13 @@ UPDATE requests SET cancel_at = :now, result = :result
 WHERE seq = :seq AND state IN ('batched', 'queued') AND cancel_at IS NULL;
 
 -- name: abandoned
--- Queued, nobody waits, the last one left before :before without an answer; none of its children is in a batch.
+-- Queued, nobody waits, the last one left before :before without an answer; none of its children is with the provider.
 SELECT r.seq FROM requests r
 WHERE r.left_at IS NOT NULL AND r.state = 'queued' AND r.left_at <= :before
   AND r.held_by IS NULL AND r.deliveries = 0 AND r.detached = 0
-  AND (r.due <> 2 OR NOT EXISTS (SELECT 1 FROM requests c WHERE c.parent = r.seq AND c.state = 'batched'))
+  AND (r.due <> 2 OR NOT EXISTS (
+      SELECT 1 FROM requests c WHERE c.parent = r.seq
+        AND (c.state = 'batched' OR EXISTS (SELECT 1 FROM completions k WHERE k.seq = c.seq))))
 ORDER BY r.left_at LIMIT :limit;
 
 -- name: overdue_fresh

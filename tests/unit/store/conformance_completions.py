@@ -7,7 +7,8 @@ import asyncio
 from gateway.records import RequestState
 from gateway.store.rows import Ask, LaneKey
 from gateway.store.shipping import Claimed
-from tests.unit.store.scenery import CANCELLED, EXPIRED, LANE, Desk, answer, arrival, failure, returned, settled
+from tests.unit.store.conformance_families import parent
+from tests.unit.store.scenery import CANCELLED, EXPIRED, LANE, Desk, answer, arrival, failure, left, returned, settled
 
 
 async def claimed(desk: Desk, lane_id: int = 1) -> Claimed:
@@ -225,6 +226,33 @@ class CompletionsConformance:
         [bill] = await desk.ledger.bills.totals()
 
         assert (bill.requests, bill.lines, bill.undiscounted_lines) == (3, 3, 1)
+
+    async def test_children_are_asked_by_themselves(self, desk: Desk) -> None:
+        """A request for several answers is asked as often as it has children, never itself, and ends when they have."""
+        [admission] = await desk.admit(parent(2))
+        claims = [await claimed(desk), await claimed(desk)]
+        last = await nothing_left(desk)
+        for claim in claims:
+            await desk.ledger.completions.settle(claim, settled(0), desk.clock.now())
+        [family] = await desk.ledger.families.told(10)
+
+        assert last
+        assert (family.parent, len(family.endings)) == (admission.seq, 2)
+
+    async def test_a_family_that_is_being_asked_waits_for_what_is_paid(self, desk: Desk) -> None:
+        """Cancelling ends what is queued and marks the rest; a caller that hung up takes nothing away that is on its way."""
+        [admission] = await desk.admit(parent(2))
+        claim = await claimed(desk)
+        now = desk.clock.now()
+        await desk.ledger.requests.depart([left(admission.seq, now)])
+        abandoned = await desk.ledger.requests.cancel_abandoned(now, CANCELLED, 10)
+        after = await desk.ledger.requests.cancel(admission.seq, now, CANCELLED)
+        ended = await desk.ledger.completions.settle(claim, settled(0), now)
+
+        assert (abandoned, after.state, after.cancel_at) == ([], RequestState.QUEUED, now)
+        assert ended is not None
+        assert ended.state is RequestState.SUCCEEDED
+        assert all(totals == recount for totals, recount in await desk.totals_and_recount())
 
     async def _claims(self, desk: Desk) -> int:
         [[count]] = await desk.ledger.database.read(lambda session: session.rows("count_completions", {}))
