@@ -29,5 +29,5 @@ def register_providers() -> Iterable[type[Provider]]:  # type: ignore[empty-body
     """Return the kinds this plugin brings.
 
     Called once at start, before any provider is made. Return classes, not instances: core makes one instance for
-    each configured table. Raising stops the start with a message that names the plugin.
+    each configured table. Raising takes this plugin's kinds away, with a message that names it; the others are not disturbed.
     """

@@ -41,6 +41,8 @@ class BrokenPlugin:
     plugin: str
     distribution: str
     reason: str
+    #: The kind that cannot be used; empty: nobody knows which kinds it would have brought.
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"plugin {self.plugin} ({self.distribution}): {self.reason}"
@@ -56,6 +58,19 @@ class Plugins:
     def classes(self) -> dict[str, type[Provider]]:
         """The kinds alone, as `gateway.routing` wants them."""
         return {name: kind.provider_class for name, kind in self.kinds.items()}
+
+    def suspects(self, kind: str) -> tuple[BrokenPlugin, ...]:
+        """Faults for which `kind` may be missing: those of the kind itself, else those of plugins whose kinds nobody knows."""
+        known = tuple(fault for fault in self.faults if fault.kind == kind)
+        return known or tuple(fault for fault in self.faults if not fault.kind)
+
+    def absences(self, tables: Iterable[ProviderTable]) -> dict[str, str]:
+        """Kinds of `tables` that are missing -> why, with the plugins that are to blame; one line each."""
+        missing = {table.kind for table in tables} - self.kinds.keys()
+        return {
+            kind: "; ".join([f'no installed plugin brings its kind "{kind}"', *map(str, self.suspects(kind))])
+            for kind in missing
+        }
 
 
 def load_plugins(extra: Iterable[tuple[str, object]] = ()) -> Plugins:
@@ -82,8 +97,16 @@ def load_plugins(extra: Iterable[tuple[str, object]] = ()) -> Plugins:
     return collector.plugins()
 
 
+def unknown(tables: Iterable[ProviderTable], plugins: Plugins) -> list[str]:
+    """Why the start must stop: one line for each configured provider whose kind nobody brings and no faulty plugin explains.
+
+    What a faulty plugin would have brought is no reason: its provider is disabled and its work waits, the others go on.
+    """
+    return unresolved([table for table in tables if not plugins.suspects(table.kind)], plugins)
+
+
 def unresolved(tables: Iterable[ProviderTable], plugins: Plugins) -> list[str]:
-    """Why the start must stop: one line for each configured provider whose kind is not there. Empty: go on.
+    """One line for each configured provider whose kind is not there, for whatever reason. Empty: all are.
 
     A faulty plugin may be the one that would have brought the kind, so the faults are named with it.
     """
@@ -137,13 +160,15 @@ class _Collector:
                     source, f"register_providers() returned {candidate!r}, which is no subclass of gateway.Provider"
                 )
             elif (reason := flaw(candidate)) is not None:
-                self.fault(source, reason)
+                self.fault(source, reason, kind=_kind_of(candidate))
             else:
                 self._take(source, candidate)
 
-    def fault(self, source: _Source, reason: str) -> None:
+    def fault(self, source: _Source, reason: str, *, kind: str = "") -> None:
         """Note that something of this plugin cannot be used."""
-        self._faults.append(BrokenPlugin(plugin=source.plugin, distribution=source.distribution, reason=reason))
+        self._faults.append(
+            BrokenPlugin(plugin=source.plugin, distribution=source.distribution, reason=reason, kind=kind)
+        )
 
     def plugins(self) -> Plugins:
         """What was gathered."""
@@ -155,7 +180,8 @@ class _Collector:
         owner = self._contested.get(name) or (f"{other.plugin} ({other.distribution})" if other is not None else None)
         if owner is not None:
             self._contested[name] = owner
-            self.fault(source, f'brings the kind "{name}", which {owner} brings too; uninstall one of them')
+            reason = f'brings the kind "{name}", which {owner} brings too; uninstall one of them'
+            self.fault(source, reason, kind=name)
             return
         self._kinds[name] = Kind(
             name=name,
@@ -181,6 +207,12 @@ def flaw(candidate: type[Provider]) -> str | None:
     if not isinstance(limits, Limits):
         return f"{name}.limits must be a gateway.Limits"
     return None
+
+
+def _kind_of(candidate: type[Provider]) -> str:
+    """The kind that a faulty class would have been; empty when it does not say."""
+    kind: object = getattr(candidate, "kind", None)
+    return kind if isinstance(kind, str) else ""
 
 
 def _line(error: BaseException) -> str:

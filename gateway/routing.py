@@ -117,7 +117,7 @@ class ConfiguredProvider:
             self._instance = self.kind(self.name, self._settings, self._clock, self._home)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             raised = " ".join(f"{type(error).__name__}: {error}".split())
-            self._reason = f"the kind {self.table.kind} could not make it: {raised}"
+            self._reason = f"the kind {self.table.kind} could not make it: {raised}{_advice(error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,11 +252,13 @@ def build_router(
     directory: Path,
     simulators: Mapping[str, str] = MappingProxyType({}),
     prices: Prices | None = None,
+    absences: Mapping[str, str] = MappingProxyType({}),
 ) -> Router:
     """The configured providers behind their routes. No instance is made, no SDK loaded.
 
     `kinds` is `Plugins.classes()`; `directory` is where providers keep their files, one folder each; `simulators` has
-    the base URL of the running simulator of each sandboxed provider; `prices` knows the names of models. Raises
+    the base URL of the running simulator of each sandboxed provider; `prices` knows the names of models; `absences` is
+    `Plugins.absences`, why kinds are not there. Raises
     `ConfigurationError` with all settings that the kinds do not accept.
     """
     mistakes: list[str] = []
@@ -269,13 +271,20 @@ def build_router(
             table=table,
             kind=kind,
             settings=settings,
-            reason=_why_disabled(table, kind, settings, simulator),
+            reason=absences.get(table.kind) or _why_disabled(table, kind, settings, simulator),
             clock=clock,
             directory=directory,
         )
     if mistakes:
         raise ConfigurationError(mistakes)
     return Router(MappingProxyType(providers), configuration.routes, prices)
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an SDK that is not installed."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    package = (missing or "").partition(".")[0]
+    return f"; install what its plugin needs, which has the module {package}, and start again" if package else ""
 
 
 def _limits(kind: type[Provider] | None, settings: ProviderSettings | None) -> Limits:

@@ -23,8 +23,8 @@ import structlog
 from gateway.app import Gateway
 from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration, ProviderTable
-from gateway.errors import ConfigurationError
-from gateway.plugins import Kind, load_plugins, unresolved
+from gateway.errors import ConfigurationError, PluginFault
+from gateway.plugins import Kind, load_plugins, unknown
 from gateway.routing import Router, build_router
 from gateway.sandbox.server import SandboxServer
 from gateway.sandbox.simulator import Simulator
@@ -62,7 +62,7 @@ async def _serve(configuration: Configuration, lock: DirectoryLock, listener: so
     log = structlog.get_logger()
     clock = SystemClock()
     plugins = load_plugins()
-    if lines := unresolved(configuration.providers.values(), plugins):
+    if lines := unknown(configuration.providers.values(), plugins):
         raise ConfigurationError(lines)
     for fault in plugins.faults:
         log.error("plugin_broken", plugin=fault.plugin, distribution=fault.distribution, reason=fault.reason)
@@ -70,7 +70,12 @@ async def _serve(configuration: Configuration, lock: DirectoryLock, listener: so
         simulators = await start_simulators(configuration, plugins.kinds, clock, stack)
         directory = configuration.storage.directory
         router = build_router(
-            configuration, plugins.classes(), clock=clock, directory=directory / "providers", simulators=simulators
+            configuration,
+            plugins.classes(),
+            clock=clock,
+            directory=directory / "providers",
+            simulators=simulators,
+            absences=plugins.absences(configuration.providers.values()),
         )
         database = open_database(configuration, lock)
         if tuple(map(int, database.library_version.split("."))) < SAFE_SQLITE:
@@ -135,12 +140,17 @@ async def start_simulators(
 ) -> dict[str, str]:
     """Start the simulator of each provider with `sandbox = true`; returns their base URLs by provider.
 
-    Their state is kept in the storage directory, so that a restarted gateway finds its remote batches again.
+    Their state is kept in the storage directory, so that a restarted gateway finds its remote batches again. One that cannot
+    be loaded is named in the log, and its provider is disabled.
     """
     simulated = [table for table in configuration.providers.values() if table.sandbox]
     made: dict[str, Simulator] = {}
     for table in simulated:
-        simulator_class = simulator_of(table, kinds)
+        try:
+            simulator_class = simulator_of(table, kinds)
+        except PluginFault as fault:
+            structlog.get_logger().error("simulator_broken", provider=table.name, kind=table.kind, reason=str(fault))
+            continue
         if simulator_class is not None:
             directory = configuration.storage.directory / "sandbox" / table.name
             made[table.name] = simulator_class(clock=clock, name=table.name, directory=directory)
@@ -151,13 +161,19 @@ async def start_simulators(
 
 
 def simulator_of(table: ProviderTable, kinds: Mapping[str, Kind]) -> type[Simulator] | None:
-    """The class that simulates a table's kind; None: there is none."""
+    """The class that simulates a table's kind; None: there is none. Raises `PluginFault` when it cannot be loaded."""
     kind = kinds.get(table.kind)
     where = None if kind is None else kind.provider_class.simulator
-    if where is None:
+    if kind is None or where is None:
         return None
     module, _, name = where.partition(":")
-    found: type[Simulator] = getattr(importlib.import_module(module), name)
+    try:
+        found: type[Simulator] = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raised = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginFault(
+            f"plugin {kind.plugin} ({kind.distribution}): the simulator of its kind {kind.name} cannot be loaded: {raised}"
+        ) from error
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.clock import SystemClock
 from gateway.config import Configuration, examine
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, PluginFault
 from gateway.plugins import Plugins, load_plugins, unresolved
 from gateway.routing import Router, build_router
 from gateway.run import simulator_of
@@ -38,7 +38,8 @@ def inspect(path: Path | None, environ: Mapping[str, str]) -> Inspection:
         )
     plugins = load_plugins()
     tables = [table for table in configuration.providers.values() if table.kind]
-    mistakes = [*lines, *unresolved(tables, plugins), *_storage_mistakes(configuration)]
+    broken = [reason for reason in _simulators(configuration, plugins).values() if reason is not None]
+    mistakes = [*lines, *unresolved(tables, plugins), *broken, *_storage_mistakes(configuration)]
     router = None
     try:
         router = _router(configuration, plugins)
@@ -49,15 +50,27 @@ def inspect(path: Path | None, environ: Mapping[str, str]) -> Inspection:
 
 def _router(configuration: Configuration, plugins: Plugins) -> Router:
     """The router of a start, simulators standing by; makes no instance and no folder."""
-    simulated = [table for table in configuration.providers.values() if table.sandbox]
-    simulators = {table.name: _SIMULATED for table in simulated if simulator_of(table, plugins.kinds) is not None}
+    simulators = {name: _SIMULATED for name, broken in _simulators(configuration, plugins).items() if broken is None}
     return build_router(
         configuration,
         plugins.classes(),
         clock=SystemClock(),
         directory=configuration.storage.directory / "providers",
         simulators=simulators,
+        absences=plugins.absences(configuration.providers.values()),
     )
+
+
+def _simulators(configuration: Configuration, plugins: Plugins) -> dict[str, str | None]:
+    """Providers whose simulator a start would run -> what is wrong with it; None: nothing."""
+    found: dict[str, str | None] = {}
+    for table in configuration.providers.values():
+        try:
+            if table.sandbox and simulator_of(table, plugins.kinds) is not None:
+                found[table.name] = None
+        except PluginFault as fault:
+            found[table.name] = f"providers.{table.name}.sandbox: {fault}"
+    return found
 
 
 def _storage_mistakes(configuration: Configuration) -> list[str]:

@@ -99,6 +99,7 @@ def make_simulators(kinds: Sequence[str], settings: SandboxSettings, directory: 
     """A simulator for each of `kinds`, or for every installed kind that has one. Raises `click.BadParameter`."""
     from gateway.clock import SystemClock
     from gateway.config import ProviderTable
+    from gateway.errors import PluginFault
     from gateway.plugins import load_plugins
     from gateway.run import simulator_of
 
@@ -106,7 +107,11 @@ def make_simulators(kinds: Sequence[str], settings: SandboxSettings, directory: 
     clock = SystemClock()
     simulators: list[Simulator] = []
     for name in dict.fromkeys(kinds or installed):
-        found = simulator_of(ProviderTable(name=name, kind=name), installed)
+        try:
+            found = simulator_of(ProviderTable(name=name, kind=name), installed)
+        except PluginFault as fault:
+            click.echo(f"warning: {fault}", err=True)
+            continue
         if found is not None:
             home = None if directory is None else directory / name
             simulators.append(found(clock=clock, name=name, settings=settings, directory=home))

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import ProviderTable
 from gateway.hookspecs import hookimpl
-from gateway.plugins import load_plugins, unresolved
+from gateway.plugins import load_plugins, unknown, unresolved
 from gateway.provider import Provider
 from gateway.testing import FakeProvider
 
@@ -140,13 +140,39 @@ def test_loading_leaves_nothing_behind() -> None:
     assert "fake" not in load_plugins().kinds
 
 
-def test_the_start_stops_only_for_a_kind_that_is_needed(site: Path) -> None:
-    """A fault stops the start when a configured kind is missing, and then every fault is named."""
+def test_the_start_stops_only_for_a_kind_that_nobody_knows() -> None:
+    """A kind that no plugin brings stops the start when it is configured, and what there is instead is named."""
+    plugins = load_plugins([("mine", plugin(FakeProvider))])
+    fake, lost = ProviderTable(name="a", kind="fake"), ProviderTable(name="b", kind="fka")
+
+    assert unknown([fake], plugins) == unresolved([fake], plugins) == []
+    [line] = unknown([fake, lost], plugins)
+    assert line.startswith('providers.b.kind: no installed plugin brings the kind "fka"; there is: ')
+
+
+def test_a_faulty_plugin_stops_no_start(site: Path) -> None:
+    """A kind that a faulty plugin may have brought is disabled with the fault as its reason; `check` still counts it."""
     install(site, "toy_bad", "import no_such_module")
     plugins = load_plugins([("mine", plugin(FakeProvider))])
     fake, lost = ProviderTable(name="a", kind="fake"), ProviderTable(name="b", kind="fka")
 
-    assert unresolved([fake], plugins) == []
-    lines = unresolved([fake, lost], plugins)
-    assert lines[0].startswith('providers.b.kind: no installed plugin brings the kind "fka"; there is: fake, ')
-    assert "no_such_module" in lines[1]
+    assert unknown([fake, lost], plugins) == []
+    assert [line.partition(":")[0] for line in unresolved([fake, lost], plugins)] == [
+        "providers.b.kind",
+        "plugin toy_bad (toy_bad)",
+    ]
+    assert plugins.absences([fake, lost]) == {
+        "fka": 'no installed plugin brings its kind "fka"; plugin toy_bad (toy_bad): cannot be imported: '
+        "ModuleNotFoundError: No module named 'no_such_module'"
+    }
+
+
+def test_a_contested_kind_says_who_contests_it(site: Path) -> None:
+    """A provider of a kind that two plugins bring is told of those two, not of other faults."""
+    install(site, "toy_bad", "import no_such_module")
+    plugins = load_plugins([("first", plugin(FakeProvider)), ("second", plugin(FakeProvider))])
+    [reason] = plugins.absences([ProviderTable(name="a", kind="fake")]).values()
+
+    assert 'brings the kind "fake", which ' in reason
+    assert {"first", "second"} <= set(reason.replace(":", " ").split())
+    assert "toy_bad" not in reason

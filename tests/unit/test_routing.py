@@ -222,6 +222,31 @@ def test_a_kind_that_cannot_be_made_is_disabled(directory: Path) -> None:
         routes.resolve("gpt-4.1")
 
 
+def test_a_missing_sdk_is_named_with_what_to_do(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind whose SDK is not installed disables its provider, and says which module it wants."""
+
+    def without_sdk(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'acme.sdk'", name="acme.sdk")
+
+    monkeypatch.setattr(Plain, "__init__", without_sdk)
+    [line] = router(directory, table("a"), routes={"*": "a"}).warm()
+
+    assert line.startswith(
+        "providers.a: the kind plain could not make it: ModuleNotFoundError: No module named 'acme.sdk'"
+    )
+    assert line.endswith("install what its plugin needs, which has the module acme, and start again")
+
+
+def test_a_kind_that_is_not_there_says_whose_fault_it_is(directory: Path) -> None:
+    """A provider whose plugin is broken is disabled for that reason, and the others work."""
+    absences = {"lost": "plugin x (x-dist): cannot be imported"}
+    routes = router(directory, table("a", kind="lost"), table("b"), routes={"*": "a"}, absences=absences)
+
+    assert routes.providers["b"].instance is not None
+    with pytest.raises(Refusal, match=r"Provider a is disabled: plugin x \(x-dist\): cannot be imported"):
+        routes.resolve("gpt-4.1")
+
+
 def test_settings_a_kind_does_not_accept_are_all_told_at_once(directory: Path) -> None:
     """Unknown keys and wrong values of every provider are listed with their dotted keys and without the values."""
     with pytest.raises(ConfigurationError) as error:
