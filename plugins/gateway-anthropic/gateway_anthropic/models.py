@@ -7,7 +7,7 @@ says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
@@ -23,6 +23,8 @@ _BUDGET = (
 _THOUGHTLESS = ("claude-2*", "claude-instant*", "claude-3-5-*", "claude-3-opus*", "claude-3-sonnet*", "claude-3-haiku*")
 #: Always think.
 _THOUGHTFUL = ("claude-fable-*", "claude-mythos-*", "claude-opus-5-5*")
+#: Think a little less instead of not at all.
+_BETWEEN = ("claude-sonnet-5-5*",)
 #: Refuse a demanded call of a function.
 _FREE = ("claude-fable-5-[1-9]*", "claude-mythos-5-[1-9]*", "claude-opus-5-5*", "claude-sonnet-5-5*")
 #: Refuse sampling fields under any version of the API.
@@ -47,35 +49,42 @@ class Traits:
 
 def traits_of(model: str, configured: Mapping[str, ModelTraits]) -> Traits:
     """What `model` takes: as `configured`, else as known, else everything."""
-    fitting = [traits for pattern, traits in (*configured.items(), *_known()) if fnmatchcase(model, pattern)]
+    known = _known(model)
+    said = [traits for pattern, traits in configured.items() if fnmatchcase(model, pattern)]
+    if not said:
+        return known
     return Traits(
-        max_tokens=_first((traits.max_tokens for traits in fitting), otherwise=None),
-        max_output_tokens=_first((traits.max_output_tokens for traits in fitting), otherwise=None),
-        thinking=_first((traits.thinking for traits in fitting), otherwise="adaptive"),
-        thinking_off=_first((traits.thinking_off for traits in fitting), otherwise="disabled"),
-        forced_tools=_first((traits.forced_tools for traits in fitting), otherwise=True),
-        sampling=_first((traits.sampling for traits in fitting), otherwise=True),
-        prefill=_first((traits.prefill for traits in fitting), otherwise=False),
+        max_tokens=_first((traits.max_tokens for traits in said), otherwise=known.max_tokens),
+        max_output_tokens=_first((traits.max_output_tokens for traits in said), otherwise=known.max_output_tokens),
+        thinking=_first((traits.thinking for traits in said), otherwise=known.thinking),
+        thinking_off=_first((traits.thinking_off for traits in said), otherwise=known.thinking_off),
+        forced_tools=_first((traits.forced_tools for traits in said), otherwise=known.forced_tools),
+        sampling=_first((traits.sampling for traits in said), otherwise=known.sampling),
+        prefill=_first((traits.prefill for traits in said), otherwise=known.prefill),
     )
+
+
+def _known(model: str) -> Traits:
+    """What the plugin knows; patterns of older models are the more particular ones."""
+    thoughtless = _fits(model, _THOUGHTLESS)
+    older = thoughtless or _fits(model, _BUDGET)
+    most = (8_192 if "-3-5-" in model else 4_096) if thoughtless else None
+    between = _fits(model, _BETWEEN)
+    always = not older and _fits(model, _THOUGHTFUL)
+    return Traits(
+        max_tokens=most,
+        max_output_tokens=most,
+        thinking="none" if thoughtless else "budget" if older else "adaptive",
+        thinking_off="refuse" if always else "between_tools" if between else "disabled",
+        forced_tools=not _fits(model, _FREE),
+        sampling=older or not _fits(model, _UNSAMPLED),
+        prefill=older,
+    )
+
+
+def _fits(model: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def _first(said: Iterable[Trait | None], *, otherwise: Trait) -> Trait:
     return next((trait for trait in said if trait is not None), otherwise)
-
-
-def _known() -> Iterator[tuple[str, ModelTraits]]:
-    """Patterns and what they mean, the more particular ones first."""
-    for pattern in _THOUGHTLESS:
-        most = 8_192 if "3-5" in pattern else 4_096
-        yield pattern, ModelTraits(thinking="none", max_tokens=most, max_output_tokens=most, prefill=True)
-    for pattern in _BUDGET:
-        yield pattern, ModelTraits(thinking="budget", prefill=True)
-    for pattern in _THOUGHTFUL:
-        yield pattern, ModelTraits(thinking_off="refuse")
-    yield "claude-sonnet-5-5*", ModelTraits(thinking_off="between_tools")
-    for pattern in _FREE:
-        yield pattern, ModelTraits(forced_tools=False)
-    for pattern in _BUDGET + _THOUGHTLESS:
-        yield pattern, ModelTraits(sampling=True)
-    for pattern in _UNSAMPLED:
-        yield pattern, ModelTraits(sampling=False)
