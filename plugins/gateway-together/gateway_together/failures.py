@@ -59,7 +59,7 @@ async def repeatable(what: str, *, refusable: bool = False, named: bool = True) 
         raise Retryable(f"{what}: {_cause(error)}") from error
     except (Ambiguous, json.JSONDecodeError) as error:
         raise Retryable(f"{what}: the answer cannot be read") from error
-    except (httpx.RequestError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError) as error:
+    except (httpx.RequestError, httpx.StreamError, ssl.SSLError) as error:
         raise Retryable(f"{what}: {type(error).__name__}") from error
 
 

@@ -94,8 +94,10 @@ def test_what_changes_the_answer_is_refused(fields: dict[str, object], refused: 
 
 def test_only_chat_completions_are_batched() -> None:
     """Another endpoint is refused at admission, not by a batch that fails."""
-    with pytest.raises(Unsupported):
-        encode_line(call({"model": "m", "input": "x"}, endpoint="/v1/embeddings"))
+    with pytest.raises(Unsupported) as caught:
+        encode_line(call(chat("x"), endpoint="/v1/embeddings"))
+
+    assert caught.value.field == "endpoint"
 
 
 def test_hints_are_left_out_and_named() -> None:

@@ -174,7 +174,7 @@ async def test_storage_that_moved_gets_the_bytes_again(lab: Lab) -> None:
     assert elsewhere.puts == [(hashlib.sha256(batch.spool.read_bytes()).hexdigest(), None, batch.size)]
 
 
-@pytest.mark.parametrize("location", [None, "/circle", "/nowhere", "http://[", "ftp://127.0.0.1/x"])
+@pytest.mark.parametrize("location", [None, "/circle", "/nowhere", "http://x:port", "ftp://127.0.0.1/x"])
 async def test_storage_that_cannot_be_reached_is_retryable(lab: Lab, location: str | None) -> None:
     """No address, a bad address, one that does not exist and a circle of redirects are all Retryable."""
     with pytest.raises(Retryable):
