@@ -19,6 +19,7 @@ STATES: Mapping[str, RemoteState] = MappingProxyType(
         "cancelling": RemoteState.RUNNING,
         "canceling": RemoteState.RUNNING,
         "queued": RemoteState.RUNNING,
+        "progress": RemoteState.RUNNING,
         "completed": RemoteState.ENDED,
         "expired": RemoteState.ENDED,
         "cancelled": RemoteState.ENDED,
