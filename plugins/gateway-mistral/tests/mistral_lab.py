@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
+from aiohttp import web
 from mistralai.client import Mistral
 
 from gateway import Batch, Call, RemoteBatch, Result
@@ -66,6 +67,15 @@ class Lab:
         model = str(bodies[0]["model"])
         return Batch(marker=marker, endpoint=CHAT, model=model, count=len(bodies), size=size, spool=spool)
 
+    def creator(self, *, inside: bool) -> MistralProvider:
+        """The provider that creates inside the call, or by file."""
+        return self.inline if inside else self.provider
+
+    async def ready(self, *, inside: bool) -> Batch:
+        """A batch that its creator can submit."""
+        batch = self.seal(chat("x"))
+        return replace(batch, file_id=await self.creator(inside=inside).upload(batch))
+
     async def uploaded(self, *bodies: dict[str, object]) -> Batch:
         """A sealed batch whose file is with the provider."""
         batch = self.seal(*bodies)
@@ -103,3 +113,31 @@ async def provider_at(clock: Clock, directory: Path, url: str, **settings: objec
         yield provider
     finally:
         await provider.aclose()
+
+
+@asynccontextmanager
+async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """A server that gives this answer to everything."""
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{rest:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def answering(*contents: object) -> AsyncIterator[str]:
+    """A server that answers with these JSON contents in turn, the last one for ever."""
+    left = list(contents)
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        content = left.pop(0) if len(left) > 1 else left[0]
+        return web.Response(body=orjson.dumps(content), content_type="application/json")
+
+    async with served(answer) as url:
+        yield url

@@ -7,26 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import orjson
 import pytest
-import structlog
-from aiohttp import web
 from mistral_lab import MARKER, Lab, call, chat, provider_at
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, Retryable, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation
 from gateway_mistral import MistralProvider
-
-
-def creator(lab: Lab, inside: bool) -> MistralProvider:
-    """The provider that creates by file, or inside the call."""
-    return lab.inline if inside else lab.provider
-
-
-async def ready(lab: Lab, inside: bool) -> Batch:
-    """A batch that can be submitted."""
-    batch = lab.seal(chat("x"))
-    return replace(batch, file_id=await creator(lab, inside).upload(batch))
 
 
 @pytest.mark.parametrize(
@@ -61,10 +47,10 @@ async def test_create_failures_by_status(
     inside: bool,
 ) -> None:
     """Every status of a create call has its class, whether the call had acted or not, and it is sent once."""
-    batch = await ready(lab, inside)
+    batch = await lab.ready(inside=inside)
     lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=status, when=when))
     with pytest.raises(ProviderError) as caught:
-        await creator(lab, inside).submit(batch)
+        await lab.creator(inside=inside).submit(batch)
 
     assert type(caught.value) is kind
     assert lab.simulator.ledger.calls["create"] == 1
@@ -79,10 +65,10 @@ async def test_a_lost_response_is_ambiguous_and_can_be_found(
     inside: bool,
 ) -> None:
     """A create call whose connection is cut is Ambiguous, sent once, and listing tells what became of it."""
-    batch = await ready(lab, inside)
+    batch = await lab.ready(inside=inside)
     lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.CREATE, when=when))
     with pytest.raises(Ambiguous):
-        await creator(lab, inside).submit(batch)
+        await lab.creator(inside=inside).submit(batch)
 
     assert lab.simulator.ledger.calls["create"] == 1
     assert len(await lab.provider.find(batch)) == jobs
@@ -101,28 +87,9 @@ async def test_a_listing_lags_behind(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-async def test_a_redirect_is_not_followed(lab: Lab, inside: bool) -> None:
-    """A create call that is sent elsewhere is not sent again: nobody knows whether the first has acted."""
-    batch = await ready(lab, inside)
-    seen: list[str] = []
-
-    async def move(request: web.Request) -> web.Response:
-        seen.append(request.method)
-        await request.read()
-        return web.Response(status=307, headers={"Location": f"{lab.url}/v1/batch/jobs"})
-
-    async with served(move) as url, provider_at(lab.clock, lab.directory, url) as provider:
-        with pytest.raises(Ambiguous):
-            await provider.submit(batch)
-
-    assert seen == ["POST"]
-    assert lab.simulator.ledger.calls["create"] == 0
-
-
-@pytest.mark.parametrize("inside", [False, True])
 async def test_a_create_call_that_hangs_is_ambiguous(lab: Lab, inside: bool) -> None:
     """No answer within the time limit leaves open what happened."""
-    batch = await ready(lab, inside)
+    batch = await lab.ready(inside=inside)
     limits = {"timeout_seconds": 0.2, "transfer_timeout_seconds": 0.2}
     async with deaf() as url, provider_at(lab.clock, lab.directory, url, **limits) as provider:
         with pytest.raises(Ambiguous):
@@ -133,7 +100,7 @@ async def test_a_create_call_that_hangs_is_ambiguous(lab: Lab, inside: bool) -> 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_connection_that_is_never_made_is_retryable(lab: Lab, scheme: str, inside: bool) -> None:
     """A refused connection, or a TLS handshake that fails, cannot have created anything."""
-    batch = await ready(lab, inside)
+    batch = await lab.ready(inside=inside)
     port = lab.server.port
     if scheme == "http":
         await lab.server.stop()
@@ -266,90 +233,6 @@ async def test_damaged_rows_are_told_apart(lab: Lab, kind: FaultKind, unreadable
     assert len({result.line_id for result in ours if result.body is not None}) == 3 - unreadable - strangers
 
 
-async def test_an_unknown_state_is_named_once(lab: Lab) -> None:
-    """A state that nobody has heard of counts as running, and is in the log once; what else is missing does not matter."""
-    remote = await lab.provider.submit(await lab.uploaded(chat("x")))
-    whole = (await lab.sdk.batch.jobs.get_async(job_id=remote.remote_id)).model_dump(mode="json")
-    async with (
-        answering({"id": remote.remote_id, "status": "LEVITATING"}, whole | {"status": "LEVITATING"}) as url,
-        provider_at(lab.clock, lab.directory, url) as provider,
-    ):
-        with structlog.testing.capture_logs() as logs:
-            states = [(await provider.poll(remote)).state for _ in range(3)]
-
-    assert states == [RemoteState.RUNNING] * 3
-    assert [(entry["event"], entry["state"]) for entry in logs] == [("unknown_remote_state", "LEVITATING")]
-
-
-async def test_odd_rows_do_not_spoil_a_list(lab: Lab) -> None:
-    """A list whose rows the SDK's models do not like is read all the same."""
-    page = {"object": "list", "data": [{"id": "a", "metadata": {"batchway": MARKER}}, {"id": 7}, None], "total": 3}
-    async with answering(page, {"data": [], "total": 3}) as url, provider_at(lab.clock, lab.directory, url) as provider:
-        found = await provider.find(lab.seal(chat("x")))
-
-    assert [remote.remote_id for remote in found] == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("page", "reason"),
-    [
-        ({"object": "list", "data": [{"id": "a"}], "total": 9}, "came twice"),
-        ({"data": "none"}, "not a list"),
-        ([], "not a JSON object"),
-    ],
-)
-async def test_a_list_that_does_not_end_is_no_answer(lab: Lab, page: object, reason: str) -> None:
-    """An empty result needs a whole list: a page that comes again, or is no page, is Retryable."""
-    async with answering(page) as url, provider_at(lab.clock, lab.directory, url) as provider:
-        with pytest.raises(Retryable, match=reason):
-            await provider.find(lab.seal(chat("x")))
-
-
-async def test_a_total_may_count_its_page_only(lab: Lab) -> None:
-    """No page is taken for the last one because of its total or its size, but an empty one."""
-    pages = [
-        {"object": "list", "data": [{"id": str(n)} for n in range(100)], "total": 100},
-        {"object": "list", "data": [{"id": "other"}], "total": 1},
-        {"object": "list", "data": [{"id": "mine", "metadata": {"batchway": MARKER}}], "total": 1},
-        {"object": "list", "data": [], "total": 0},
-    ]
-    async with answering(*pages) as url, provider_at(lab.clock, lab.directory, url) as provider:
-        found = await provider.find(lab.seal(chat("x")))
-
-    assert [remote.remote_id for remote in found] == ["mine"]
-
-
-@pytest.mark.parametrize("inside", [False, True])
-async def test_a_create_call_answered_with_nonsense_is_ambiguous(lab: Lab, inside: bool) -> None:
-    """A 200 without a job leaves open what happened."""
-    batch = await ready(lab, inside)
-    for nonsense in ({"object": "batch"}, [], "x"):
-        async with answering(nonsense) as url, provider_at(lab.clock, lab.directory, url) as provider:
-            with pytest.raises(Ambiguous):
-                await provider.submit(batch)
-
-
-@pytest.mark.parametrize(
-    ("job", "state"),
-    [
-        ({"output_file": "f"}, RemoteState.ENDED),
-        ({"error_file": "f"}, RemoteState.ENDED),
-        ({"succeeded_requests": 3}, RemoteState.ENDED),
-        ({"failed_requests": 3}, RemoteState.REFUSED),
-        ({"errors": [{"message": "bad", "count": 2}]}, RemoteState.REFUSED),
-        ({"errors": "odd"}, RemoteState.REFUSED),
-    ],
-)
-async def test_a_failed_job_with_results_is_fetched(lab: Lab, job: dict[str, object], state: RemoteState) -> None:
-    """FAILED means refused, unless there are answers that were paid for."""
-    remote = RemoteBatch(remote_id="a", state=RemoteState.RUNNING)
-    async with (
-        answering({"id": "a", "status": "FAILED", **job}) as url,
-        provider_at(lab.clock, lab.directory, url) as provider,
-    ):
-        assert (await provider.poll(remote)).state is state
-
-
 async def test_a_synchronous_call_without_an_answer_raises(lab: Lab) -> None:
     """`complete` is Ambiguous when its connection is cut, and Retryable when it was never made."""
     lab.simulator.faults.order(Fault(kind=FaultKind.CUT, operation=Operation.COMPLETE))
@@ -358,34 +241,6 @@ async def test_a_synchronous_call_without_an_answer_raises(lab: Lab) -> None:
     await lab.server.stop()
     with pytest.raises(Retryable):
         await lab.provider.complete(call(chat("x")))
-
-
-@asynccontextmanager
-async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """A server that gives this answer to everything."""
-    app = web.Application(client_max_size=0)
-    app.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def answering(*contents: object) -> AsyncIterator[str]:
-    """A server that answers with these JSON contents in turn, the last one for ever."""
-    left = list(contents)
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        content = left.pop(0) if len(left) > 1 else left[0]
-        return web.Response(body=orjson.dumps(content), content_type="application/json")
-
-    async with served(answer) as url:
-        yield url
 
 
 @asynccontextmanager
