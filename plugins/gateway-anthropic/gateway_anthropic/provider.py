@@ -42,6 +42,7 @@ from gateway_anthropic.remote import (
     status_of,
 )
 from gateway_anthropic.settings import SAMPLING_VERSION, AnthropicSettings
+from gateway_anthropic.thinking import BINDING_BETA
 
 if TYPE_CHECKING:
     import httpx2
@@ -86,6 +87,8 @@ class AnthropicProvider(Provider):
         headers: dict[str, str] = {"anthropic-version": own.api_version}
         if own.api_version == SAMPLING_VERSION:
             headers["X-Api-Key"] = key
+        if own.stale_thoughts == "drop":
+            headers["anthropic-beta"] = BINDING_BETA
         self._transfer = anthropic.Timeout(own.transfer_timeout_seconds, connect=10.0)
         self._client = anthropic.AsyncAnthropic(
             api_key=key,

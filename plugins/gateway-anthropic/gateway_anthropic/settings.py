@@ -62,6 +62,9 @@ class AnthropicSettings(ProviderSettings):
     models: Mapping[str, ModelTraits] = Field(default_factory=dict)
     #: Whether thoughts come back as text; by default each model does what it does by itself.
     thinking_display: Literal["default", "summarized", "omitted"] = "default"
+    #: Signed thoughts of a history in which something before them has changed, on models that mind: the provider refuses the
+    #: request, or is asked to read over them, which is a beta of its API.
+    stale_thoughts: Literal["refuse", "drop"] = "refuse"
     #: For models that think by budget: tokens of each effort.
     thinking_budgets: Mapping[EffortName, int] = Field(default_factory=default_budgets)
     #: Delete a remote batch when its lines are settled; results cost nothing and go by themselves after 29 days.

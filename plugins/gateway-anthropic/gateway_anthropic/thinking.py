@@ -13,6 +13,8 @@ from gateway_anthropic.settings import AnthropicSettings
 #: The least budget there is.
 LEAST_BUDGET = 1_024
 _FIELD = "reasoning_effort"
+#: What the API wants to be told of `block_binding`.
+BINDING_BETA = "thinking-binding-controls-2026-08-01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +48,20 @@ def write_thinking(
     elsewhere, or without thinking): it is then asked not to think. Adaptive thinking does not mind. Raises `Unsupported`.
     """
     if effort is None:
-        return Thinking()
+        always = traits.thinking == "adaptive" and traits.thinking_off != "disabled"
+        wanted = always and thoughtful and settings.stale_thoughts == "drop"
+        return Thinking(config=_told({"type": "adaptive"}, settings)) if wanted else Thinking()
     if effort is Effort.NONE:
         return _off(traits)
     if traits.thinking == "none":
         return Thinking(dropped=True)
     if traits.thinking == "adaptive":
         word = Effort.LOW if effort is Effort.MINIMAL else effort
-        return Thinking(config=_shown({"type": "adaptive"}, settings), effort=word.value)
+        return Thinking(config=_told({"type": "adaptive"}, settings), effort=word.value)
     if thoughtful is False:
         return Thinking(config={"type": "disabled"}, dropped=True)
     budget = _budget(effort, settings, max_tokens)
-    return Thinking(config=_shown({"type": "enabled", "budget_tokens": budget}, settings))
+    return Thinking(config=_told({"type": "enabled", "budget_tokens": budget}, settings))
 
 
 def _off(traits: Traits) -> Thinking:
@@ -76,7 +80,10 @@ def _budget(effort: Effort, settings: AnthropicSettings, max_tokens: int) -> int
     return max(LEAST_BUDGET, min(wanted, max_tokens // 2))
 
 
-def _shown(config: dict[str, object], settings: AnthropicSettings) -> dict[str, object]:
-    if settings.thinking_display == "default":
-        return config
-    return {**config, "display": settings.thinking_display}
+def _told(config: dict[str, object], settings: AnthropicSettings) -> dict[str, object]:
+    """A way of thinking, with what is configured beside it."""
+    if settings.thinking_display != "default":
+        config["display"] = settings.thinking_display
+    if settings.stale_thoughts == "drop":
+        config["block_binding"] = {"prefix_mismatch_behavior": "drop_block"}
+    return config

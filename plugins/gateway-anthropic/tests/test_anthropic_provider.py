@@ -16,7 +16,7 @@ import pytest
 import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from anthropic_lab import chat, user
+from anthropic_lab import NEWEST, chat, user
 
 from gateway import (
     Ambiguous,
@@ -358,3 +358,19 @@ async def test_an_error_at_once_keeps_its_words(lab: Lab) -> None:
 def _call(asked: dict[str, object]) -> Call:
     """What the gateway makes of a body."""
     return Call(endpoint="/v1/chat/completions", model=str(asked["model"]), body=asked)
+
+
+async def test_an_edited_history_is_answered_where_that_is_wanted(tmp_path: Path) -> None:
+    """A model that binds its thoughts refuses a history that was edited before them, unless they may be dropped."""
+    function = {"type": "function", "function": {"name": "weather"}}
+    question = chat(user("Use weather"), model=NEWEST, reasoning_effort="low", tools=[function])
+    statuses = []
+    for wish in ("refuse", "drop"):
+        async with sandboxed(AnthropicProvider, tmp_path / wish, settings={"stale_thoughts": wish}) as lab:
+            first = await lab.provider.complete(_call(question))
+            turn = orjson.loads(orjson.dumps(first.body))["choices"][0]["message"]
+            answer = {"role": "tool", "tool_call_id": turn["tool_calls"][0]["id"], "content": "sunny"}
+            edited = {**question, "messages": [user("Edited"), turn, answer]}
+            statuses.append((await lab.provider.complete(_call(edited))).status)
+
+    assert statuses == [400, 200]

@@ -210,3 +210,19 @@ def test_adaptive_thinking_goes_on_without_old_thoughts() -> None:
 
     assert sent(body)["thinking"] == {"type": "adaptive"}
     assert written(body).dropped == ()
+
+
+def test_stale_thoughts_can_be_read_over() -> None:
+    """With `stale_thoughts = "drop"`, the provider is asked to, wherever a model may think; nothing else is changed by it."""
+    binding = {"prefix_mismatch_behavior": "drop_block"}
+    history = answered(THOUGHT, CALL)
+    going_on: Any = [user("x"), history, result(history["tool_calls"][0]["id"])]
+    silent = chat(*going_on, model=NEWEST, tools=[tool()])
+
+    for model in (MODEL, OLDER):
+        config = sent(chat(model=model, reasoning_effort="low"), stale_thoughts="drop")["thinking"]
+        assert config["block_binding"] == binding
+    assert sent(silent, stale_thoughts="drop")["thinking"] == {"type": "adaptive", "block_binding": binding}
+    assert "thinking" not in sent(silent)
+    assert "thinking" not in sent({**silent, "model": MODEL}, stale_thoughts="drop")
+    assert "block_binding" not in sent(chat(reasoning_effort="none"), stale_thoughts="drop")["thinking"]

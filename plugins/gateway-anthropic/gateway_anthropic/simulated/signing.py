@@ -40,7 +40,7 @@ def signature_problem(params: Mapping[str, object]) -> str | None:
             if not own:
                 field = "signature" if kind == "thinking" else "data"
                 return f"messages.{at}.content.{place}: Invalid `{field}` in `{kind}` block"
-            if bound != _bound(params, messages[:at], content[:place]) and _binds(str(params.get("model"))):
+            if bound != _bound(params, messages[:at], content[:place]) and _binds(params):
                 return f"messages.{at}.content.{place}: The block is bound to a different conversation"
     return None
 
@@ -68,5 +68,10 @@ def _bound(params: Mapping[str, object], messages: object, before: Sequence[obje
     return hashlib.blake2b(packed, key=b"sandbox", digest_size=8).hexdigest()
 
 
-def _binds(model: str) -> bool:
+def _binds(params: Mapping[str, object]) -> bool:
+    """Whether the model minds what stood before a thought, and was not asked to read over those that do not fit."""
+    model, config = str(params.get("model")), params.get("thinking")
+    binding = config.get("block_binding") if isinstance(config, dict) else None
+    if isinstance(binding, dict) and binding.get("prefix_mismatch_behavior") == "drop_block":
+        return False
     return any(fnmatchcase(model, pattern) for pattern in _BINDING) and not fnmatchcase(model, _OLD)
