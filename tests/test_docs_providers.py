@@ -75,6 +75,15 @@ def test_every_kind_has_a_section_that_leads_to_its_plugin() -> None:
     assert all(re.fullmatch(r"\[.+\]\(#.+\)", link) for link in anchors.values())
 
 
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_every_key_of_a_kind_is_in_its_plugins_readme(name: str) -> None:
+    """Whatever may stand in a kind's table is explained where its plugin is."""
+    package = KINDS[name].__module__.partition(".")[0].replace("_", "-")
+    readme = (ROOT / "plugins" / package / "README.md").read_text("utf-8")
+
+    assert [key for key in KINDS[name].Settings.model_fields if f"`{key}`" not in readme] == []
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_services_example_is_whole(service: str) -> None:
     """Each of these services has its address, limits, prices and a route, and the address is the table's."""

@@ -7,10 +7,18 @@ import re
 from pathlib import Path
 
 from gateway.config import CORE_KEYS, Configuration, load
+from gateway.plugins import load_plugins
 from gateway.provider import ProviderSettings
 from gateway.records import Limits
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+#: Keys without a default.
+NEEDED = {
+    "azure": ("base_url",),
+    "fanout": ("base_url",),
+    "openai-compatible": ("base_url",),
+    "vertex": ("project", "bucket"),
+}
 SECTIONS = ("server", "storage", "cache", "batching", "polling", "retries", "waiting")
 
 
@@ -65,6 +73,23 @@ def test_the_file_has_every_key_at_its_default(tmp_path: Path) -> None:
     assert dataclasses.replace(configuration.storage, directory=Path("data")) == defaults.storage
     assert [client.name for client in configuration.clients] == ["team-a"]
     assert set(configuration.providers["openai"].limits) == {field.name for field in dataclasses.fields(Limits)}
+
+
+def test_the_file_has_every_key_of_every_kind_at_its_default(tmp_path: Path) -> None:
+    """Each installed kind has a table with all its keys; in force, they say what the kind would do without them."""
+    path = tmp_path / "config.toml"
+    path.write_text(uncommented((ROOT / "config.toml").read_text("utf-8")), encoding="utf-8")
+    tables = {table.kind: table for table in load(path, {"TEAM_A_KEY": "k"}).providers.values()}
+    kinds = load_plugins().classes()
+
+    assert tables.keys() == kinds.keys()
+    for name, kind in kinds.items():
+        given = {key: value for key, value in tables[name].settings.items() if key != "api_key"}
+        fields = kind.Settings.model_fields.keys() - {"api_key"}
+        needed = {key: given[key] for key in NEEDED.get(name, ())}
+
+        assert given.keys() == fields, name
+        assert kind.Settings.model_validate(given) == kind.Settings.model_validate(needed), name
 
 
 def test_the_document_has_every_key_with_default_and_meaning() -> None:
