@@ -89,7 +89,7 @@ class VertexSimulator(Simulator):
     async def current(self, batch_id: str) -> tuple[StoredBatch, Life]:
         """As any simulator's; the results of an ended job are in its bucket then."""
         batch, where = await super().current(batch_id)
-        if batch.results is None or published(batch) is not None:
+        if batch.results is None:
             return batch, where
         async with self._publishing:
             batch = self.store.batches[batch_id]

@@ -102,10 +102,9 @@ class ObjectStore:
     def download(self, place: Place, names: Iterable[str], to: Path, leash: Leash) -> None:
         """Write the objects to a new file, one after the other; each last row gets the newline that it may lack.
 
-        Whatever is raised, and once the leash was let go, no file stays behind.
+        Whatever is raised, no file stays behind.
         """
         bucket = self._client().bucket(place.bucket)
-        leash.pull()
         try:
             with to.open("xb", buffering=_BUFFER_BYTES) as target:
                 for name in names:
@@ -113,7 +112,6 @@ class ObjectStore:
                     bucket.blob(name).download_to_file(file, timeout=self._timeout, retry=None)
                     if file.last not in (b"", b"\n"):
                         target.write(b"\n")
-            leash.pull()
         except BaseException:
             to.unlink(missing_ok=True)
             raise

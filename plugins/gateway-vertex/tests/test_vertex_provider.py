@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from gateway.testing import Lab
 from gateway_vertex.places import Place
 from gateway_vertex.provider import result_names
 from gateway_vertex.storage import ObjectStore
-from gateway_vertex.threads import Leash, LeashedFile
+from gateway_vertex.threads import Leash, LeashedFile, leashed
 
 
 async def test_a_job_says_everything_about_its_batch(lab: Lab, google: Google) -> None:
@@ -225,46 +227,121 @@ async def test_lines_can_be_named_by_key(lab: Lab, google: Google) -> None:
     assert [result.line_id for result in results] == [f"{MARKER}-0", f"{MARKER}-1"]
 
 
-@pytest.mark.parametrize("held", ["before", "while"])
-async def test_a_cancelled_fetch_harms_no_other(lab: Lab, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+class Held:
+    """Two downloads of one batch: the first stops at a point until it is told to go on, and so does the second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+        self.reached = [threading.Event(), threading.Event()]
+        self.go_on = [threading.Event(), threading.Event()]
+        self.first_ended = threading.Event()
+        self._numbers = itertools.count()
+        self._point = point
+        self._download, self._write = ObjectStore.download, LeashedFile.write
+        held = self
+
+        def download(self: ObjectStore, place: Place, names: list[str], to: Path, leash: Leash) -> None:
+            number = next(held._numbers)
+            held._stop(number, "before")
+            leash.number = number  # type: ignore[attr-defined]
+            try:
+                held._download(self, place, names, to, leash)
+            finally:
+                if number == 0:
+                    held.first_ended.set()
+
+        def write(self: LeashedFile, chunk: bytes) -> int:
+            held._stop(self._leash.number, "while")  # type: ignore[attr-defined]
+            return held._write(self, chunk)
+
+        monkeypatch.setattr(ObjectStore, "download", download)
+        monkeypatch.setattr(LeashedFile, "write", write)
+
+    def _stop(self, number: int, point: str) -> None:
+        if point == (self._point if number == 0 else "while"):
+            self.reached[number].set()
+            assert self.go_on[number].wait(30)
+
+
+@pytest.mark.parametrize("point", ["before", "while"])
+async def test_a_cancelled_fetch_harms_no_other(lab: Lab, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     """A download that nobody waits for any more stops by itself, touches no file of the next one, and leaves none behind."""
     remote = await lab.run(*(chat(f"{n}") for n in range(50)))
     home = lab.directory / "fetches"
     home.mkdir()
-    reached, go_on, ended = threading.Event(), threading.Event(), threading.Event()
-    real, write = ObjectStore.download, LeashedFile.write
-
-    def wait(first: str) -> None:
-        if held == first and not reached.is_set():
-            reached.set()
-            assert go_on.wait(30)
-
-    def slow_download(self: ObjectStore, place: Place, names: list[str], to: Path, leash: Leash) -> None:
-        mine = not reached.is_set()
-        wait("before")
-        try:
-            real(self, place, names, to, leash)
-        finally:
-            if mine:
-                ended.set()
-
-    def slow_write(self: LeashedFile, chunk: bytes) -> int:
-        wait("while")
-        return write(self, chunk)
-
-    monkeypatch.setattr(ObjectStore, "download", slow_download)
-    monkeypatch.setattr(LeashedFile, "write", slow_write)
-    fetching = asyncio.get_running_loop().create_task(lab.provider.fetch(remote, home / "rows"))
-    await asyncio.to_thread(reached.wait, 30)
-    fetching.cancel()
+    held = Held(monkeypatch, point)
+    first = asyncio.get_running_loop().create_task(lab.provider.fetch(remote, home / "rows"))
+    await asyncio.to_thread(held.reached[0].wait, 30)
+    first.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await fetching
-    await lab.provider.fetch(remote, home / "rows")
-    go_on.set()
-    await asyncio.to_thread(ended.wait, 30)
+        await first
+    second = asyncio.get_running_loop().create_task(lab.provider.fetch(remote, home / "rows"))
+    await asyncio.to_thread(held.reached[1].wait, 30)
+    held.go_on[0].set()
+    await asyncio.to_thread(held.first_ended.wait, 30)
+    held.go_on[1].set()
+    await second
 
     assert [path.name for path in home.iterdir()] == ["rows"]
     assert (home / "rows").read_bytes().count(b"\n") == 50
+
+
+async def test_a_fetch_that_is_cancelled_at_its_end_leaves_no_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that was whole just as its wait was cancelled is not left lying about."""
+    remote = await lab.run(chat("a"))
+    home = lab.directory / "fetches"
+    home.mkdir()
+
+    async def cancelled(work: Callable[[Leash], None]) -> None:
+        await leashed(work)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("gateway_vertex.provider.leashed", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await lab.provider.fetch(remote, home / "rows")
+
+    assert list(home.iterdir()) == []
+
+
+async def test_a_shard_that_was_cut_does_not_swallow_the_next(lab: Lab) -> None:
+    """The newline that a truncated shard lacks is put in, so the first row behind it stays readable."""
+    lab.simulator.faults.order(Fault(kind=FaultKind.LAST_ROW_TRUNCATED))
+    remote = await lab.run(*(chat(f"{n}") for n in range(120)), chat("bad [sandbox: status=400]"))
+    results = await lab.results(remote)
+
+    assert [result.line_id for result in results if result.status == 400] == [f"{MARKER}-120"]
+    assert [result.line_id for result in results if result.status == 0] == [None]
+    assert len(results) == 121
+
+
+async def test_an_object_that_is_gone_already_is_discarded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that somebody else deleted in the meantime does not stop a discard."""
+    batch = await lab.upload(chat("a"))
+    real = ObjectStore.names
+    monkeypatch.setattr(ObjectStore, "names", lambda self, place: [f"{PREFIX}/gone", *real(self, place)])
+    await lab.provider.discard(batch, None)
+
+    assert not lab.simulator.store.files
+
+
+async def test_the_list_is_filtered_where_it_is(lab: Lab) -> None:
+    """Looking for a batch among many others takes one page: the filter is the provider's."""
+    batch = await lab.upload(chat("a"))
+    await lab.provider.submit(batch)
+    for n in range(120):
+        await lab.provider.submit(replace(batch, marker=f"{n:020d}"))
+    found = await lab.provider.find(batch)
+
+    assert len(found) == 1
+    assert lab.simulator.ledger.calls["list"] == 1
+
+
+async def test_nobody_asks_for_the_bucket_itself(lab: Lab) -> None:
+    """No call needs a right to the bucket beyond its objects: what the SDK asks by itself is switched off."""
+    batch = await lab.upload(chat("a"))
+    await lab.provider.upload(batch)
+    await lab.provider.discard(batch, None)
+
+    assert lab.simulator.ledger.calls["poll"] == 1  # the object's size, at the second upload
 
 
 async def test_a_fetch_that_failed_leaves_no_file(lab: Lab) -> None:
