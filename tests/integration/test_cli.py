@@ -228,9 +228,11 @@ def test_an_ordered_fault_strikes(tmp_path: Path) -> None:
         while not text.endswith(b"]\n"):
             text += process.stdout.readline()
         orders = []
-        for place in json.loads(text):
+        places = json.loads(text)
+        for place in places:
             with urllib.request.urlopen(f"{place['control_url']}/faults", timeout=10) as response:
                 orders += json.load(response).values()
         process.send_signal(signal.SIGTERM)
 
-    assert [(order["kind"], order["status"], order["times"]) for order in orders] == [("status", 503, 2)] * 2
+    assert len(places) > 1
+    assert [(each["kind"], each["status"], each["times"]) for each in orders] == [("status", 503, 2)] * len(places)
