@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
 from urllib.parse import quote
 
+import orjson
 import structlog
 
 from gateway import (
@@ -201,10 +202,14 @@ class AnthropicProvider(Provider):
 
     async def complete(self, call: Call) -> Result:
         """One Message at once. An answer of any status is a result; no answer raises as a create call does."""
+        return await self.complete_payload(call.endpoint, call.model, self.encode(call))
+
+    async def complete_payload(self, endpoint: str, model: str, payload: bytes) -> Result:
+        """The same for what `encode` made of a call: its params are what is sent."""
         import anthropic
         import httpx2
 
-        params = write_params(call, self._own).content
+        params = orjson.loads(payload)["params"]
         try:
             async with creating():
                 response = await self._client.post(
