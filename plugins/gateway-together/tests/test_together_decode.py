@@ -183,6 +183,7 @@ def test_an_answer_in_other_shapes() -> None:
         b'{"custom_id": "m-0", "response": {"status_code": 200, "body": null}}',
         b'{"custom_id": "m-0", "response": {"status_code": 0, "body": null}}',
         b'{"custom_id": "m-0", "response": {"status_code": 302, "body": {}}}',
+        b'{"custom_id": "m-0", "response": {"status_code": 200, "body": "{broken"}}',
         b'{"custom_id": "m-0", "error": "unheard of"}',
         b'{"custom_id": "\xff\xfe"}',
     ],
