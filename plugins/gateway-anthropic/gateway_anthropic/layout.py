@@ -1,9 +1,9 @@
 """Thoughts on their way through a conversation: noted beside a tool call, put back where they stood. Pure.
 
 Anthropic wants the thinking blocks of a turn that called tools back unchanged and in their places: each is signed,
-newer models also sign what stood before it. Chat completions keeps only the text and the calls of a turn, so what is
-noted is the turn's whole arrangement: a thinking block as it came, a number for so many characters of text, 0 for the
-next call.
+newer models also sign what stood before it. Chat completions keeps only the text and the calls of a turn, and some clients
+keep no text beside calls, so what is noted is the turn's whole arrangement: a thinking block as it came, a text, 0 for
+the next call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def noted(blocks: Sequence[Mapping[str, object]]) -> list[object]:
         if is_thought(block):
             notes.append(dict(block))
         elif kind == "text" and isinstance(text, str) and text:
-            notes.append(len(text))
+            notes.append(text)
         elif kind == "tool_use":
             notes.append(0)
     return notes if any(isinstance(note, dict) for note in notes) else []
@@ -35,24 +35,22 @@ def noted(blocks: Sequence[Mapping[str, object]]) -> list[object]:
 def arranged(notes: object, text: str, calls: Sequence[Block]) -> list[Block]:
     """A turn's blocks with its thoughts in their places; `text` and `calls` are what the caller sent back of it.
 
-    When these are not what they were, the thoughts come first; notes that are not to be understood are none.
+    A text that was left out comes back; when one was changed, or a call is missing, the thoughts come first. Notes that are
+    not to be understood are none.
     """
     thoughts = _thoughts(notes)
     if not thoughts or not isinstance(notes, list):
         return [*_words(text), *calls]
-    lengths = [note for note in notes if isinstance(note, int)]
-    if sum(lengths) != len(text) or lengths.count(0) != len(calls) or min(lengths, default=0) < 0:
+    texts = [note for note in notes if isinstance(note, str)]
+    if (text and text != "".join(texts)) or notes.count(0) != len(calls):
         return [*thoughts, *_words(text), *calls]
     blocks: list[Block] = []
-    at, called = 0, iter(calls)
+    called = iter(calls)
     for note in notes:
-        if not isinstance(note, int):
-            blocks.append(note)
-        elif note == 0:
-            blocks.append(next(called))
+        if isinstance(note, str):
+            blocks.extend(_words(note))
         else:
-            blocks.extend(_words(text[at : at + note]))
-            at += note
+            blocks.append(next(called) if note == 0 else note)
     return blocks
 
 
@@ -68,7 +66,7 @@ def _thoughts(notes: object) -> list[Block]:
     """The thinking blocks in `notes`; none when anything in there is something else."""
     if not isinstance(notes, list):
         return []
-    known = all((isinstance(note, int) and not isinstance(note, bool)) or is_thought(note) for note in notes)
+    known = all(isinstance(note, str) or (note == 0 and note is not False) or is_thought(note) for note in notes)
     return [note for note in notes if isinstance(note, dict)] if known else []
 
 

@@ -176,8 +176,27 @@ def test_words_that_were_edited_do_not_lose_the_thoughts() -> None:
     assert replayed(message) == [THOUGHT, SECOND, text("Edited"), CALL]
 
 
+def test_words_that_were_left_out_come_back() -> None:
+    """Some clients keep no text beside calls: the turn is whole all the same."""
+    blocks = [THOUGHT, text("One "), SECOND, text("moment."), CALL]
+    message = answered(*blocks)
+    assert message["content"] == "One moment."
+
+    for left in (None, ""):
+        assert replayed({**message, "content": left}) == blocks
+
+
+def test_a_call_that_is_missing_does_not_lose_the_thoughts() -> None:
+    """When the caller kept only the first of two calls, the thoughts come first."""
+    message = answered(THOUGHT, CALL, SECOND, OTHER)
+    message["tool_calls"] = message["tool_calls"][:1]
+
+    assert replayed(message) == [THOUGHT, SECOND, CALL]
+
+
 @pytest.mark.parametrize(
-    "notes", [None, 7, {"a": 1}, [1, "x"], [True], [{"type": "text", "text": "x"}], [{}], [-1, {}]]
+    "notes",
+    [None, 7, {"a": 1}, [THOUGHT, 1], [THOUGHT, True], [THOUGHT, False], [THOUGHT, {}], ["abc", 0], [THOUGHT, [0]]],
 )
 def test_notes_that_make_no_sense_are_none(notes: object) -> None:
     """What a caller made up is not sent on."""
