@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import IO, TypeVar
 
 T = TypeVar("T")
@@ -72,9 +74,25 @@ class LeashedFile:
 
 
 async def leashed(work: Callable[[Leash], T]) -> T:
-    """What `work` returns, done in a thread; when the wait is cancelled, the thread stops at its next `pull`."""
+    """What `work` returns, done in a thread; when the wait is cancelled, the thread stops at its next `pull`.
+
+    A thread of its own: a transfer takes minutes, and the loop's own few are for what is quick. It holds up no end of the
+    process either.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
     leash = Leash()
+
+    def run() -> None:
+        try:
+            tell = partial(answer.set_result, work(leash))
+        except BaseException as error:  # noqa: BLE001 - the coroutine that waits is the one to raise it
+            tell = partial(answer.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: None if answer.done() else tell())
+
+    threading.Thread(target=run, name="vertex-transfer", daemon=True).start()
     try:
-        return await asyncio.to_thread(work, leash)
+        return await answer
     finally:
         leash.let_go()
