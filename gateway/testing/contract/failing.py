@@ -112,7 +112,8 @@ class FailingContract(ContractBase):
         """Of any other call a key that is refused is Unauthorised, all that may pass is Retryable, and the next try works."""
         batch, remote = await self._ended(batches, operation)
         kind = FaultKind.STATUS if status else FaultKind.CUT
-        order = batches.simulator.faults.order(Fault(kind=kind, operation=operation, status=status, times=None))
+        # Whatever the method calls: some fetch with a poll.
+        order = batches.simulator.faults.order(Fault(kind=kind, status=status, times=None))
         what = f"{operation}, answered with {status}" if status else f"{operation}, cut"
         await _check_raises(_VERBS[operation](batches, batch, remote), wanted, what)
         batches.simulator.faults.withdraw(order)
@@ -124,7 +125,7 @@ class FailingContract(ContractBase):
     async def test_a_look_refuses_no_batch(self, batches: Lab, operation: Operation) -> None:
         """A 400 for a list, a poll or a download decides nothing: it is Retryable."""
         batch, remote = await self._ended(batches, operation)
-        batches.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=operation, status=400, times=None))
+        batches.simulator.faults.order(Fault(kind=FaultKind.STATUS, status=400, times=None))
 
         await _check_raises(_VERBS[operation](batches, batch, remote), Retryable, f"{operation}, answered with 400")
 

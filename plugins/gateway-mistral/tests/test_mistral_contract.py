@@ -17,7 +17,3 @@ class TestInline(ProviderContract):
     """Small batches travel in the create call."""
 
     provider_class = MistralProvider
-    exempt = dict.fromkeys(
-        ("test_other_calls_fail_by_class", "test_nobody_at_home_is_retryable"),
-        "there is no upload that could fail; by file, and in test_mistral_failures, every call is tested",
-    )
