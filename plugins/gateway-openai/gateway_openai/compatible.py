@@ -23,6 +23,7 @@ class OpenAICompatibleProvider(OpenAIProvider):
         min_poll_seconds=1.0,
         window_seconds=86_400.0,
     )
+    simulator: ClassVar[str | None] = "gateway_openai.simulated.services:CompatibleSimulator"
 
     @property
     def _told(self) -> OpenAICompatibleSettings:

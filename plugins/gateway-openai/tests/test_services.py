@@ -19,7 +19,7 @@ from gateway_openai import GroqProvider, KlusterProvider, OpenAICompatibleProvid
 from gateway_openai.decode import decode_row
 from gateway_openai.failures import call_failure, create_failure
 from gateway_openai.sandbox import OpenAISimulator
-from gateway_openai.simulated.services import GroqSimulator, KlusterSimulator
+from gateway_openai.simulated.services import CompatibleSimulator, GroqSimulator, KlusterSimulator
 
 
 async def test_groqs_own_sdk_walks_a_batch_through_the_simulator(tmp_path: Path) -> None:
@@ -192,6 +192,23 @@ async def test_klusters_times_are_read_as_text(tmp_path: Path) -> None:
     assert isinstance(orjson.loads(raw.content)["created_at"], str)
     assert polled.created == remote.created
     assert [each.remote_id for each in found] == [remote.remote_id]
+
+
+@pytest.mark.parametrize(
+    ("window", "shown"), [("1h", "1h"), ("24h", "24h"), ("1d", "24h"), ("3d", "3d"), ("36h", "36h")]
+)
+async def test_a_configured_dialect_can_be_rehearsed(window: str, shown: str, tmp_path: Path) -> None:
+    """The simulator of `openai-compatible` takes whatever endpoint, window and further fields a table names."""
+    fields = {"endpoint": "/v4/chat/completions", "create_fields": {"auto_delete_input_file": False}}
+    async with service(
+        OpenAICompatibleProvider, CompatibleSimulator, tmp_path, completion_window=window, **fields
+    ) as lab:
+        ended = await lab.run(chat("hello"))
+        [result] = await lab.results(ended)
+        raw = await lab.sdk.batches.retrieve(ended.remote_id)
+
+    assert (raw.endpoint, raw.completion_window) == ("/v4/chat/completions", shown)
+    assert "hello" in text_of(result)
 
 
 async def test_configured_paths_and_windows_reach_any_service(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gateway_openai.simulated.shape import Shape
 #: How cursors look, and how many batches a page has that goes by them.
 _CURSOR = "cursor_"
 _CURSOR_PAGE = 20
+_DAY = 86_400.0
 _NEVER = 10 * 365 * 86_400.0
 _FIELDS = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"})
 
@@ -111,12 +112,13 @@ class Batches:
             raise _Refused("We could not parse the JSON body of your request.") from None
         if not isinstance(body, dict):
             raise _Refused("The body must be an object.")
-        if strange := body.keys() - _FIELDS:
+        if not self._shape.liberal and (strange := body.keys() - _FIELDS):
             raise _Refused(f"Unknown parameter: '{min(strange)[:64]}'.", param=min(strange)[:64])
-        shape, window = self._shape, body.get("completion_window")
-        if body.get("endpoint") not in shape.endpoints:
+        shape, endpoint = self._shape, body.get("endpoint")
+        if endpoint not in shape.endpoints and not (shape.liberal and isinstance(endpoint, str)):
             raise _Refused(f"endpoint must be one of {sorted(shape.endpoints)}.", param="endpoint")
-        if not isinstance(window, str) or window not in shape.windows:
+        window_seconds = shape.window_of(body.get("completion_window"))
+        if window_seconds is None:
             raise _Refused(f"completion_window must be one of {sorted(shape.windows)}.", param="completion_window")
         if problem := metadata_problem(body.get("metadata")):
             raise _Refused(problem, param="metadata")
@@ -128,14 +130,15 @@ class Batches:
             size=file.size,
             metadata=body.get("metadata"),
             output_seconds=_output_seconds(body.get("output_expires_after")),
-            window_seconds=self._window_seconds(window),
+            window_seconds=self._lifetime(window_seconds),
         )
 
-    def _window_seconds(self, window: str) -> float | None:
+    def _lifetime(self, window_seconds: float) -> float | None:
         """What was asked for; None: the simulator's own setting, as for OpenAI's one window."""
         if self._shape.endless_window:
             return _NEVER
-        return self._shape.windows[window] if len(self._shape.windows) > 1 else None
+        ordinary = not self._shape.liberal and len(self._shape.windows) == 1
+        return None if ordinary or (self._shape.liberal and window_seconds == _DAY) else window_seconds
 
     def _input(self, file_id: object) -> StoredFile:
         file = self._simulator.store.files.get(file_id) if isinstance(file_id, str) else None

@@ -14,6 +14,13 @@ from gateway_openai.simulated.shape import Shape
 _HOUR = 3_600.0
 
 
+class CompatibleSimulator(OpenAISimulator):
+    """Any service of OpenAI's shape: whatever a table's settings put into create calls and lines is taken."""
+
+    kind: ClassVar[str] = "openai-compatible"
+    shape: ClassVar[Shape] = Shape(liberal=True)
+
+
 class GroqSimulator(OpenAISimulator):
     """GroqCloud: pages by cursor, windows up to a week, fields that are refused."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 _DAY = 86_400.0
+_WINDOW = re.compile(r"([1-9][0-9]{0,3})([hd])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,8 @@ class Shape:
     windows: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"24h": _DAY}))
     #: What a create call may name.
     endpoints: frozenset[str] = frozenset({"/v1/chat/completions"})
+    #: Create calls may name any endpoint and window, and have further fields: it stands in for many services.
+    liberal: bool = False
     #: Nothing expires by itself, whatever the window.
     endless_window: bool = False
     #: Lists have `paging.next_cursor` and take `cursor`, instead of `after`, `limit` and `has_more`.
@@ -40,6 +44,16 @@ class Shape:
     #: Whether messages may have a `name`.
     message_names: bool = True
 
+    def window_of(self, word: object) -> float | None:
+        """Seconds of the window that `word` asks for; None: there is none such."""
+        if not isinstance(word, str):
+            return None
+        if self.liberal and (found := _WINDOW.fullmatch(word)):
+            return float(found[1]) * {"h": 3_600.0, "d": _DAY}[found[2]]
+        return self.windows.get(word)
+
     def window_name(self, seconds: float) -> str:
         """The word for a window of so many seconds; the first there is where several would do."""
+        if self.liberal:
+            return f"{seconds / _DAY:g}d" if seconds > _DAY and not seconds % _DAY else f"{seconds / 3_600:g}h"
         return next((name for name, length in self.windows.items() if length == seconds), next(iter(self.windows)))
