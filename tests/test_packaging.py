@@ -8,10 +8,12 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import distribution, entry_points
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUP = "batchway"
@@ -116,3 +118,29 @@ def test_constraints_hold_versions_and_no_addresses() -> None:
 
     assert pins
     assert [line for line in pins if line.count("==") != 1 or "/" in line or "@" in line] == []
+
+
+def test_constraints_agree_with_each_other() -> None:
+    """Everything that the bundle and its tools bring along is pinned, to a version that whoever wants it can take."""
+    lines = ROOT.joinpath("constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {canonicalize_name(name): pin for name, _, pin in (line.partition("==") for line in lines) if pin}
+    pins["setuptools"] = distribution("setuptools").version  # left out by pip freeze
+    open_ends, wanted = [("batchway", {"dev"})], {}
+    while open_ends:
+        wanting, extras = open_ends.pop()
+        for requirement in map(Requirement, distribution(wanting).requires or ()):
+            if any(applies(requirement, extra) for extra in {"", *extras}) and str(requirement) not in wanted:
+                wanted[str(requirement)] = wanting, requirement
+                open_ends.append((requirement.name, requirement.extras))
+    unmet = [
+        f"{wanting} wants {requirement}"
+        for wanting, requirement in wanted.values()
+        if not requirement.specifier.contains(pins.get(canonicalize_name(requirement.name), "0.dev0"), prereleases=True)
+    ]
+
+    assert unmet == []
+
+
+def applies(requirement: Requirement, extra: str) -> bool:
+    """Whether `requirement` holds on this machine, for those who want `extra`."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
