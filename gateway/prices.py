@@ -138,7 +138,8 @@ def _price_list(table: ProviderTable, address: str) -> PriceList | None:
 
     snapshot = get_snapshot()
     named = next((prices for prices in snapshot.providers if prices.id == table.kind), None)
-    return _list_at(snapshot, table.settings.get("base_url")) or named or _list_at(snapshot, address)
+    own = None if table.sandbox else table.settings.get("base_url")
+    return _list_at(snapshot, own) or named or _list_at(snapshot, address)
 
 
 def _list_at(snapshot: DataSnapshot, base_url: object) -> PriceList | None:

@@ -140,12 +140,15 @@ async def start_simulators(
 ) -> dict[str, str]:
     """Start the simulator of each provider with `sandbox = true`; returns their base URLs by provider.
 
-    Their state is kept in the storage directory, so that a restarted gateway finds its remote batches again. One that cannot
+    A table with a `base_url` means a simulator that runs there already (`batchway sandbox`). The others' state is kept in the storage directory, so that a restarted gateway finds its remote batches again. One that cannot
     be loaded is named in the log, and its provider is disabled.
     """
     simulated = [table for table in configuration.providers.values() if table.sandbox]
+    running = {table.name: base_url for table in simulated if (base_url := str(table.settings.get("base_url") or ""))}
     made: dict[str, Simulator] = {}
     for table in simulated:
+        if table.name in running:
+            continue
         try:
             simulator_class = simulator_of(table, kinds)
         except PluginFault as fault:
@@ -155,9 +158,9 @@ async def start_simulators(
             directory = configuration.storage.directory / "sandbox" / table.name
             made[table.name] = simulator_class(clock=clock, name=table.name, directory=directory)
     if not made:
-        return {}
+        return running
     server = await stack.enter_async_context(SandboxServer(list(made.values())))
-    return {name: server.base_url(simulator) for name, simulator in made.items()}
+    return running | {name: server.base_url(simulator) for name, simulator in made.items()}
 
 
 def simulator_of(table: ProviderTable, kinds: Mapping[str, Kind]) -> type[Simulator] | None:

@@ -41,6 +41,7 @@ class MistralSimulator(Simulator):
     """One workspace at Mistral; serves chat completions, in jobs and at once."""
 
     kind: ClassVar[str] = "mistral"
+    priced_model: ClassVar[str] = "mistral-small-latest"
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None

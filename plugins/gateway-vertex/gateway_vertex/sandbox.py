@@ -47,6 +47,7 @@ class VertexSimulator(Simulator):
     """One account: any project, any location, any bucket."""
 
     kind: ClassVar[str] = "vertex"
+    priced_model: ClassVar[str] = "gemini-2.5-flash"
 
     def __init__(
         self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None
