@@ -251,3 +251,5 @@ class ChatUsage:
     cached: int = 0
     cache_written: int = 0
     reasoning: int = 0
+    #: Input tokens of sound, which have a price of their own: with any, the cost of the answer is unknown.
+    audio: int = 0

@@ -65,10 +65,11 @@ def _rival(token: Token) -> dict[str, object]:
 
 
 def _usage(usage: ChatUsage) -> dict[str, object]:
+    sound = {"audio_tokens": usage.audio} if usage.audio else {}
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.cache_written},
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.cache_written, **sound},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }

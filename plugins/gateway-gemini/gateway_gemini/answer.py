@@ -226,7 +226,14 @@ def _usage(usage: Mapping[str, object]) -> ChatUsage | None:
         completion=(count(usage.get("candidatesTokenCount")) or 0) + thoughts,
         cached=count(usage.get("cachedContentTokenCount")) or 0,
         reasoning=thoughts,
+        audio=sum(_tokens_of(detail, "AUDIO") for detail in items(usage.get("promptTokensDetails"))),
     )
+
+
+def _tokens_of(detail: object, modality: str) -> int:
+    """Tokens in one entry of a usage's details, if it is of this modality."""
+    content = mapping(detail)
+    return (count(content.get("tokenCount")) or 0) if content.get("modality") == modality else 0
 
 
 def _logprobs(result: Mapping[str, object]) -> tuple[Token, ...]:

@@ -29,6 +29,22 @@ def said(*parts: dict[str, object], finish: str = "STOP", **fields: object) -> d
     return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, "finishReason": finish, **fields}]}
 
 
+def test_tokens_of_sound_are_told_apart() -> None:
+    """Sound has a price of its own, so its tokens are shown where a bill looks for them; without any there is no word of it."""
+    details = [
+        {"modality": "TEXT", "tokenCount": 4},
+        {"modality": "AUDIO", "tokenCount": 96},
+        "odd",
+        {"modality": "AUDIO"},
+    ]
+    usage = {"promptTokenCount": 100, "candidatesTokenCount": 1}
+    heard = row(said({"text": "a"}) | {"usageMetadata": {**usage, "promptTokensDetails": details}})
+    read = row(said({"text": "a"}) | {"usageMetadata": {**usage, "promptTokensDetails": details[:1]}})
+
+    shown = [orjson.loads(orjson.dumps(result.body))["usage"]["prompt_tokens_details"] for result in (heard, read)]
+    assert [each.get("audio_tokens") for each in shown] == [96, None]
+
+
 def finish_of(result: Result) -> str:
     """The finish reason of the first choice."""
     answer = orjson.loads(orjson.dumps(result.body))

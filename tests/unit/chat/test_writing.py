@@ -33,7 +33,13 @@ _CHOICES = st.builds(
 )
 _COUNTS = st.integers(0, 10**9)
 _USAGES = st.builds(
-    ChatUsage, prompt=_COUNTS, completion=_COUNTS, cached=_COUNTS, cache_written=_COUNTS, reasoning=_COUNTS
+    ChatUsage,
+    prompt=_COUNTS,
+    completion=_COUNTS,
+    cached=_COUNTS,
+    cache_written=_COUNTS,
+    reasoning=_COUNTS,
+    audio=_COUNTS,
 )
 
 
