@@ -18,6 +18,7 @@ from gateway import Limits, Rejected, RemoteState, Retryable, Unauthorised, Unsu
 from gateway_openai import GroqProvider, KlusterProvider, OpenAICompatibleProvider, OpenAIProvider
 from gateway_openai.decode import decode_row
 from gateway_openai.failures import call_failure, create_failure
+from gateway_openai.remote import remote_batch
 from gateway_openai.sandbox import OpenAISimulator
 from gateway_openai.simulated.services import CompatibleSimulator, GroqSimulator, KlusterSimulator
 
@@ -114,6 +115,22 @@ def test_having_no_room_is_tried_again() -> None:
     assert isinstance(create_failure(error), Retryable)
     assert isinstance(call_failure(error, "poll"), Retryable)
     assert (line.status, line.retriable) == (429, True)
+
+
+def test_a_batch_that_ended_with_errors_has_ended() -> None:
+    """Groq's page shows a completed batch with an error for one line: its answers are fetched, nothing was refused."""
+    errors = [{"code": "invalid_method", "line": 4, "message": "no", "param": "method"}]
+    counts = {"total": 3, "completed": 2, "failed": 1}
+    shown = {
+        "id": "batch_1",
+        "status": "completed",
+        "output_file_id": "file_1",
+        "errors": errors,
+        "request_counts": counts,
+    }
+    remote = remote_batch(shown)
+
+    assert (remote.state, remote.refusal, remote.done) == (RemoteState.ENDED, None, 3)
 
 
 async def test_a_bare_array_of_errors_is_read(tmp_path: Path) -> None:
