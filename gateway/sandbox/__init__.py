@@ -7,6 +7,7 @@ give it to `SandboxServer`; to make it misbehave, order a `Fault`; to see what w
 from __future__ import annotations
 
 from gateway.sandbox.answers import answer_text, body_hash, instance, sampled, tokens_of
+from gateway.sandbox.chat import ChatAnswer, ChatChoice, chat_answer, distorted, last_text, unique_digits
 from gateway.sandbox.creation import NewBatch
 from gateway.sandbox.directives import Directive
 from gateway.sandbox.faults import Fault, FaultBook, FaultKind, Operation
@@ -14,12 +15,16 @@ from gateway.sandbox.ledger import Submissions, SubmittedLine
 from gateway.sandbox.lifecycle import Life, Stage
 from gateway.sandbox.paging import page
 from gateway.sandbox.records import Line, Outcome, Problem, StoredBatch, StoredFile, Yield
+from gateway.sandbox.replies import json_object, reply, send
 from gateway.sandbox.server import SandboxServer
 from gateway.sandbox.settings import SandboxSettings
-from gateway.sandbox.simulator import Route, Simulator
+from gateway.sandbox.simulator import Route, Simulator, bearer_key
 from gateway.sandbox.store import new_id
+from gateway.sandbox.uploads import Upload, receive
 
 __all__ = [
+    "ChatAnswer",
+    "ChatChoice",
     "Directive",
     "Fault",
     "FaultBook",
@@ -39,12 +44,22 @@ __all__ = [
     "StoredFile",
     "Submissions",
     "SubmittedLine",
+    "Upload",
     "Yield",
     "answer_text",
+    "bearer_key",
     "body_hash",
+    "chat_answer",
+    "distorted",
     "instance",
+    "json_object",
+    "last_text",
     "new_id",
     "page",
+    "receive",
+    "reply",
     "sampled",
+    "send",
     "tokens_of",
+    "unique_digits",
 ]

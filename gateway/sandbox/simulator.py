@@ -7,9 +7,11 @@ files and batches, a life of batches in time, faults to order, limits, and the l
 from __future__ import annotations
 
 import asyncio
+import hmac
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +20,7 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.sandbox import work
+from gateway.sandbox.answers import body_hash
 from gateway.sandbox.creation import NewBatch, Quota, make_plan, ordered, token_limit
 from gateway.sandbox.directives import Directive, Tries
 from gateway.sandbox.faults import Fault, FaultBook, FaultKind, Operation
@@ -39,6 +42,12 @@ class Route:
     answer: Answerer
     #: None: not counted, and no faults.
     operation: Operation | None = None
+
+
+def bearer_key(request: web.Request) -> str:
+    """The key in the `Authorization` header; empty where there is none, or one of another scheme."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" else ""
 
 
 class Simulator(ABC):
@@ -65,6 +74,8 @@ class Simulator(ABC):
         #: One pass at a time over a batch's lines.
         self._locks: dict[str, asyncio.Lock] = {}
         self._quota = Quota()
+        #: Of synchronous calls.
+        self._calls = itertools.count(1)
 
     @abstractmethod
     def routes(self) -> Iterable[Route]:
@@ -73,10 +84,6 @@ class Simulator(ABC):
     @abstractmethod
     def refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> web.Response:
         """An error as this provider writes it."""
-
-    @abstractmethod
-    def authorised(self, request: web.Request) -> bool:
-        """Whether the request carries a key that is accepted."""
 
     @abstractmethod
     def read_line(self, line: bytes, batch: StoredBatch) -> Line:
@@ -93,6 +100,15 @@ class Simulator(ABC):
     @abstractmethod
     def row(self, line: Line, outcome: Outcome, batch: StoredBatch) -> bytes:
         """One row of a result file, without its newline; empty where this provider writes none."""
+
+    def authorised(self, request: web.Request) -> bool:
+        """Whether the request carries a key that is accepted: a bearer's, unless a subclass looks elsewhere."""
+        return self.accepts(bearer_key(request))
+
+    def accepts(self, key: str) -> bool:
+        """Whether `key` is the configured one; where none is configured, whether it is any."""
+        wanted = self.settings.api_key
+        return bool(key) if not wanted else hmac.compare_digest(key.encode(), wanted.encode())
 
     def new_batch_id(self) -> str:
         """The id of the next batch, in this provider's form; no file has it."""
@@ -196,9 +212,27 @@ class Simulator(ABC):
         self._tries = Tries()
         self._quota = Quota()
 
+    async def take_call(self, body: Mapping[str, object], *, model: str = "") -> Line:
+        """A synchronous call: on record in the ledger, and as slow as the settings want it."""
+        line = Line(custom_id=f"sync-{next(self._calls)}", model=model, body=body)
+        self.ledger.completed(line.custom_id, body_hash(body))
+        if self.settings.completion_seconds > 0:
+            await self.clock.sleep(self.settings.completion_seconds)
+        return line
+
     def told(self, raw: bytes, line: Line) -> Directive | None:
         """What a synchronous call with the body `raw` has been told to do; used up."""
         return work.struck(self.faults, self._tries, raw, line)
+
+    def outcome(self, raw: bytes, line: Line) -> Outcome:
+        """What becomes of a synchronous call with the body `raw`: the failure that it was told, or its answer."""
+        told = self.told(raw, line)
+        return self.answer(line, told) if told is None or told.status is None else self.failure(told.status)
+
+    def found_from(self) -> float:
+        """When a create call will find a file that arrives now; an ordered lag is used up."""
+        lag = self.faults.take(FaultKind.FILE_LAG)
+        return self.clock.now() + (self.settings.file_lag_seconds if lag is None else lag.seconds)
 
     def guarded(self, route: Route) -> Answerer:
         """`route.answer` behind its faults, the count of its operation, and the key."""

@@ -1,0 +1,143 @@
+"""Rows of result files, for plugins whose provider writes them as OpenAI does: `custom_id` with a `response` or an `error`.
+
+Pure, and nothing here raises on anything that a provider can send. What a plugin adds is its own: which bodies are answers, and
+what its provider's codes mean. `json_row`, `unreadable`, `failure` and `is_retriable` serve rows of any shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from gateway.records import ErrorBody, Result
+
+#: The type of an error that names none of its own.
+UPSTREAM = "upstream_error"
+_UNREADABLE = "unreadable_result"
+_MAX_MESSAGE = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """One row in OpenAI's shape, as far as it could be read."""
+
+    #: None: it names no line.
+    line_id: str | None
+    #: Empty where there is none.
+    response: Mapping[str, object]
+    #: As it stands in the row.
+    error: object
+    #: There is an error, and no response that says more.
+    unanswered: bool
+
+
+def read_row(row: bytes) -> ResultRow | Result:
+    """What stands in `row`; a `Result` where it cannot be read, or has neither response nor error."""
+    content = json_row(row)
+    if isinstance(content, Result):
+        return content
+    name = content.get("custom_id")
+    line_id = name if isinstance(name, str) and name else None
+    response, error = parsed_object(content.get("response")), content.get("error")
+    if response is None and not error:
+        return unreadable(line_id, "a result row has neither response nor error")
+    unanswered = bool(error) and not (response and response.get("body"))
+    return ResultRow(line_id=line_id, response=response or {}, error=error, unanswered=unanswered)
+
+
+def json_row(row: bytes) -> dict[str, object] | Result:
+    """The object that `row` is; a retriable `Result` of nobody's where it is none."""
+    try:
+        content = orjson.loads(row)
+    except orjson.JSONDecodeError:
+        return unreadable(None, "a result row is not JSON")
+    return content if isinstance(content, dict) else unreadable(None, "a result row is not a JSON object")
+
+
+def read_response(
+    line_id: str | None,
+    status: int,
+    body: object,
+    answer: Callable[[dict[str, object]], Mapping[str, object] | None],
+    *,
+    has_error: bool = False,
+) -> Result:
+    """What an HTTP response of `status` with the parsed `body` says, in a row or at once.
+
+    Success is told by three things together, since each alone has been seen to lie: no error, status 200, and a body in which
+    `answer` finds an answer, which it returns as the caller shall see it.
+    """
+    content = parsed_object(body)
+    if status == 200 and content is not None and not has_error and content.get("error") is None:
+        found = answer(content)
+        if found is not None:
+            return Result(line_id=line_id, status=200, body=found)
+        return unreadable(line_id, "a result has status 200 and no answer", status=200)
+    told = error_body(body) if content is None else error_body(content.get("error")) or error_body(content)
+    if 200 <= status < 400:
+        return unreadable(line_id, f"a result has status {status} and no answer", status=status, error=told)
+    return failure(line_id, status, told or upstream_error(f"The provider answered with status {status}."))
+
+
+def failure(line_id: str | None, status: int, error: ErrorBody) -> Result:
+    """A line that failed with `status`."""
+    return Result(line_id=line_id, status=status, error=error, retriable=is_retriable(status))
+
+
+def unreadable(line_id: str | None, message: str, *, status: int = 0, error: ErrorBody | None = None) -> Result:
+    """A line whose row says nothing that can be understood: retriable, with `message` unless an `error` says more."""
+    told = error or upstream_error(message, code=_UNREADABLE)
+    return Result(line_id=line_id, status=status, error=told, retriable=True)
+
+
+def is_retriable(status: int) -> bool:
+    """Whether a line with `status` may do better next time; 0 stands for none at all."""
+    return status in (0, 408, 409, 425, 429, 499) or status >= 500
+
+
+def upstream_error(message: str, *, code: str | None = None) -> ErrorBody:
+    """An error that is told in plain words, cut where they are too many."""
+    return ErrorBody(message=message[:_MAX_MESSAGE], type=UPSTREAM, code=code)
+
+
+def error_body(content: object) -> ErrorBody | None:
+    """OpenAI's error object in `content`, or a plain message; None when there is neither."""
+    if isinstance(content, str) and content:
+        return upstream_error(content)
+    if not isinstance(content, dict):
+        return None
+    message = _text(content.get("message")) or _text(content.get("detail"))
+    code = _text(content.get("code"))
+    if not (message or code):
+        return None
+    return ErrorBody(
+        message=(message or code or "")[:_MAX_MESSAGE],
+        type=_text(content.get("type")) or UPSTREAM,
+        param=_text(content.get("param")),
+        code=code,
+    )
+
+
+def http_status(content: object) -> int:
+    """`content` as a status, also one that was sent as a string of three digits; 0 where it is none."""
+    if isinstance(content, str) and content.isascii() and content.isdecimal() and len(content) == 3:
+        return int(content)
+    return content if isinstance(content, int) and not isinstance(content, bool) and 0 <= content <= 999 else 0
+
+
+def parsed_object(content: object) -> dict[str, object] | None:
+    """`content` if it is a JSON object, also one that was sent as a string."""
+    if isinstance(content, str) and content.lstrip().startswith("{"):
+        try:
+            content = orjson.loads(content)
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            return None
+    return content if isinstance(content, dict) else None
+
+
+def _text(content: object) -> str | None:
+    if isinstance(content, str) and content:
+        return content
+    return str(content) if isinstance(content, int) and not isinstance(content, bool) else None
