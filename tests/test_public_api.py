@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
 import gateway
+from gateway import failures
 
 PUBLIC_NAMES = [
     "Ambiguous",
@@ -27,6 +30,17 @@ PUBLIC_NAMES = [
     "hookimpl",
 ]
 
+#: What `gateway.failures` has for them.
+NAMES_OF_FAILURES = [
+    "CREATE",
+    "Answered",
+    "Failures",
+    "StatusError",
+    "is_transport_failure",
+    "retry_after",
+    "seconds",
+]
+
 
 def test_public_names_are_these_and_no_others() -> None:
     """`gateway` exports exactly what plugin authors were promised, in order."""
@@ -39,3 +53,13 @@ def test_public_names_exist_and_explain_themselves() -> None:
 
     # A dataclass without a docstring is given its own signature for one.
     assert [name for name, text in docstrings.items() if not text or text.startswith(f"{name}(")] == []
+
+
+def test_the_room_of_failures_has_these_names_and_no_others() -> None:
+    """`gateway.failures` exports exactly what authors use to tell failures apart, each explained."""
+    docstrings = {name: getattr(failures, name).__doc__ or "" for name in failures.__all__ if name != "CREATE"}
+
+    assert failures.__all__ == NAMES_OF_FAILURES
+    assert [name for name, text in docstrings.items() if not text or text.startswith(f"{name}(")] == []
+    own = {name for name, member in vars(failures).items() if inspect.getmodule(member) is failures}
+    assert {name for name in own if not name.startswith("_")} <= set(NAMES_OF_FAILURES)

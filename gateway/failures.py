@@ -1,0 +1,255 @@
+"""What a failed call to a provider means: one policy for all plugins, told by status and by what is certain.
+
+Floor 1. For authors of plugins. A plugin makes one `Failures` of two functions of its own: `read`, how its SDK's exceptions
+tell of an error answer, and `judge`, what its provider means differently from everybody else. Then every call stands inside
+`creating()` or `repeatable(...)`, and only the contract's errors come out; what is neither an answer nor a lost connection
+comes out as it is, because it is a bug.
+
+| what came back | a call that must not be repeated | any other call |
+|---|---|---|
+| nothing, the connection was never made | `Retryable` | `Retryable` |
+| nothing else, or what cannot be read | `Ambiguous` | `Retryable` |
+| 408, 409, 5xx, a status below 400 | `Ambiguous` | `Retryable` |
+| what `judge` knows of another 4xx | as it says | as it says, within what the call may raise |
+| 401, 402, 403 | `Unauthorised` | `Unauthorised` |
+| 404 | `Rejected` | `Missing` if the call has named something, else `Retryable` |
+| 429 | `Retryable` | `Retryable` |
+| any other 4xx | `Rejected` | `Rejected` if the call is refusable, else `Retryable` |
+
+Exceptions of HTTP libraries, and of the generators that most SDKs come from, are told by the names of their classes: which of
+them are installed is the SDKs' choice, and none of them is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
+
+__all__ = ["CREATE", "Answered", "Failures", "StatusError", "is_transport_failure", "retry_after", "seconds"]
+
+#: What `creating()` calls a create call of a batch; `judge` compares with it.
+CREATE: Final = "create"
+
+#: No byte of the request can have left. A protocol error of our own side is not here: it can come after the whole body.
+_NEVER_SENT = frozenset(
+    {
+        *("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"),  # httpx, requests
+        *("ClientConnectorError", "ConnectionTimeoutError"),  # aiohttp
+    }
+)
+#: The transport failed, or a download came out wrong.
+_TRANSPORT = frozenset(
+    {
+        *("TransportError", "StreamError", "RequestError", "InvalidURL"),  # httpx
+        *("RequestException", "HTTPError", "DataCorruption", "InvalidResponse"),  # requests, urllib3, Google's storage
+        "ClientError",  # aiohttp
+    }
+)
+#: Roots of what generated SDKs raise. Where `read` finds no error answer in one, there was none, or it could not be read.
+_UNANSWERED = frozenset({"APIError", "NoResponseError"})
+_OPEN_STATUSES = frozenset({408, 409})
+_MAX_REASON = 500
+_LONGEST_WISH_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An answer that is an error, as far as an SDK tells of it."""
+
+    status: int
+    #: The provider's own words; empty when there are none.
+    message: str = field(default="", repr=False)
+    #: The provider's word for the error, for programs.
+    code: str = ""
+    #: Seconds after which it wants to be asked again.
+    retry_after: float | None = None
+    #: The parsed body, for `judge`.
+    content: object = field(default=None, repr=False, compare=False)
+
+    @property
+    def reason(self) -> str:
+        """For operators and, where a request is refused, for its caller. Says nothing of what came with a 401."""
+        if self.status == 401:
+            return "status 401, the key is not accepted"
+        code = f" ({self.code[:60]})" if self.code and self.code not in self.message else ""
+        return f"status {self.status}: {self.message[:_MAX_REASON] or 'no reason given'}{code}"
+
+
+class StatusError(Exception):
+    """Raised by plugins that speak HTTP themselves, for an answer that is an error; `Failures` reads it without help."""
+
+    def __init__(self, answered: Answered) -> None:
+        """`answered` is what it said."""
+        self.answered = answered
+        super().__init__(f"status {answered.status}")
+
+
+def _reads_nothing(_: Exception) -> Answered | None:
+    return None
+
+
+def _knows_nothing(_: Answered, __: str) -> ProviderError | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """The policy, with what one plugin adds to it."""
+
+    #: The error answer behind an exception of the SDK; None when there is none behind it.
+    read: Callable[[Exception], Answered | None] = _reads_nothing
+    #: What a 4xx means at this provider, for the call that is named; None: what it means everywhere. Not asked about 408 and
+    #: 409. Whatever came with a 401 is hidden from it but for the code.
+    judge: Callable[[Answered, str], ProviderError | None] = _knows_nothing
+
+    @asynccontextmanager
+    async def creating(self, what: str = CREATE) -> AsyncIterator[None]:
+        """Around a call that must not be repeated: `Retryable` comes out only when it cannot have had an effect."""
+        try:
+            yield
+        except Exception as error:
+            failure = self.create_failure(error, what)
+            if failure is None:
+                raise
+            raise failure from error
+
+    @asynccontextmanager
+    async def repeatable(self, what: str, *, refusable: bool = False, named: bool = True) -> AsyncIterator[None]:
+        """Around a call that may be repeated: nothing comes out as `Ambiguous` or `TokenLimit`.
+
+        `Rejected` comes out only where the call is `refusable`, `Missing` only where it has `named` something: a 404 for an
+        upload or a list says that the address is wrong, which an operator can mend.
+        """
+        try:
+            yield
+        except Exception as error:
+            failure = self.repeatable_failure(error, what, refusable=refusable, named=named)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def create_failure(self, error: Exception, what: str = CREATE) -> ProviderError | None:
+        """What `creating()` makes of `error`; None: it is a bug, or means something already."""
+        if isinstance(error, ProviderError):
+            return None
+        answered = self._answered(error)
+        if answered is None:
+            return _unanswered_create(error, what)
+        if _leaves_open(answered.status):
+            return Ambiguous(f"{what}: status {answered.status}")
+        return self.judge(answered, what) or _refusal(answered, what)
+
+    def repeatable_failure(
+        self, error: Exception, what: str, *, refusable: bool = False, named: bool = True
+    ) -> ProviderError | None:
+        """What `repeatable(...)` makes of `error`; None: it is a bug, or means something already."""
+        if isinstance(error, Ambiguous):
+            return Retryable(f"{what}: {error.reason or 'the answer cannot be read'}")
+        if isinstance(error, ProviderError):
+            return None
+        answered = self._answered(error)
+        if answered is None:
+            return _unanswered_repeatable(error, what)
+        if _leaves_open(answered.status):
+            return Retryable(f"{what}: status {answered.status}", retry_after=answered.retry_after)
+        failure = self.judge(answered, what)
+        if failure is None:
+            failure = Missing(f"{what}: {answered.reason}") if answered.status == 404 else _refusal(answered, what)
+        unwanted = (
+            isinstance(failure, TokenLimit | Ambiguous)
+            or (isinstance(failure, Rejected) and not refusable)
+            or (isinstance(failure, Missing) and not named)
+        )
+        return Retryable(failure.reason, retry_after=answered.retry_after) if unwanted else failure
+
+    def _answered(self, error: Exception) -> Answered | None:
+        answered = error.answered if isinstance(error, StatusError) else self.read(error)
+        if answered is not None and answered.status == 401:
+            return replace(answered, message="", content=None)
+        return answered
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """A provider's wish in seconds, from `retry-after-ms` or `Retry-After`; None without one. Dates are not read."""
+    written = {name.lower(): text for name, text in headers.items()}
+    exact = seconds(written.get("retry-after-ms"), unit=0.001)
+    return seconds(written.get("retry-after")) if exact is None else exact
+
+
+def seconds(text: str | None, *, unit: float = 1.0) -> float | None:
+    """`text` as a number of `unit` seconds; None for what is no number, negative, or a day and longer."""
+    try:
+        wish = float(text or "") * unit
+    except ValueError:
+        return None
+    return wish if 0 <= wish < _LONGEST_WISH_SECONDS else None
+
+
+def is_transport_failure(error: BaseException) -> bool:
+    """Whether `error` itself says that a connection failed."""
+    if isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
+        return True
+    return bool(_names(error) & (_TRANSPORT | _NEVER_SENT))
+
+
+def _unanswered_create(error: Exception, what: str) -> ProviderError | None:
+    lost = _lost(error)
+    if lost is not None:
+        never_sent = isinstance(lost, ssl.SSLCertVerificationError) or bool(_names(lost) & _NEVER_SENT)
+        return (Retryable if never_sent else Ambiguous)(f"{what}: {type(lost).__name__}")
+    if isinstance(error, ValueError | RecursionError):
+        return Ambiguous(f"{what}: the answer cannot be read: {type(error).__name__}")
+    return None
+
+
+def _unanswered_repeatable(error: Exception, what: str) -> ProviderError | None:
+    lost = _lost(error)
+    if lost is not None:
+        return Retryable(f"{what}: {type(lost).__name__}")
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+        return Retryable(f"{what}: the answer cannot be read: {type(error).__name__}")
+    return None
+
+
+def _refusal(answered: Answered, what: str) -> ProviderError:
+    """A 4xx that says no: nothing has happened."""
+    reason = f"{what}: {answered.reason}"
+    if answered.status in (401, 402, 403):
+        return Unauthorised(reason)
+    if answered.status == 429:
+        return Retryable(reason, retry_after=answered.retry_after)
+    return Rejected(reason)
+
+
+def _leaves_open(status: int) -> bool:
+    """Whether an answer of that status leaves open what has happened."""
+    return status in _OPEN_STATUSES or not 400 <= status < 500
+
+
+def _lost(error: Exception) -> BaseException | None:
+    """The failure because of which there is no answer, or none that can be read; None: it is none of that kind.
+
+    Of a chain of causes the outermost failure of a transport counts: what lies below it may be about another connection.
+    """
+    broken = next((link for link in _chain(error) if is_transport_failure(link)), None)
+    return error if broken is None and _names(error) & _UNANSWERED else broken
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and its causes; a chain that bites its own tail ends there."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__
+
+
+def _names(error: BaseException) -> frozenset[str]:
+    return frozenset(kind.__name__ for kind in type(error).__mro__)
