@@ -59,7 +59,7 @@ SIDE_ROOMS = {"chat": (0, frozenset[str]()), "sandbox": (1, frozenset[str]()), "
 #: Who starts or checks simulators; nobody else knows that there are any.
 SANDBOX_USERS = {"sandbox", "testing", "plugins", "routing", "app", "run", "cli"}
 #: All that a plugin sees of the gateway.
-PUBLIC_ROOMS = {"records", "errors", "clock", "provider", "hookspecs", "rows", "chat", "sandbox", "testing"}
+PUBLIC_ROOMS = {"records", "errors", "failures", "clock", "provider", "hookspecs", "rows", "chat", "sandbox", "testing"}
 #: Rooms that must work the same whoever the provider is.
 PROVIDER_BLIND_ROOMS = {"pipeline", "store", "endpoints", "routing"}
 PROVIDER_NAMES = {
