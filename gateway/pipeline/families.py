@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from gateway.clock import Clock
+from gateway.endings import failure
 from gateway.merging import merged
 from gateway.pipeline.waiters import Waiters
 from gateway.records import RequestState
@@ -47,7 +50,15 @@ class Families:
 
     async def _end(self, family: Family) -> None:
         now = self._clock.now()
-        ending = await asyncio.to_thread(merged, family.endings)
+        try:
+            ending = await asyncio.to_thread(merged, family.endings)
+        except Exception:  # noqa: BLE001 - what one provider said in one answer must not stop the others
+            structlog.get_logger().exception("family_not_merged", request=family.parent, answers=len(family.endings))
+            ending = failure(
+                "attempts_exhausted",
+                "The provider's answers to this request could not be put together in one; the gateway's log has the "
+                "details. Ask for one answer at a time.",
+            )
         settled = await self._ledger.families.end(family.parent, ending, now)
         if settled is None:
             return

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.errors import LedgerError
 from gateway.records import RequestState
 from gateway.store.database import Database, Session
 from gateway.store.endings import end_queued, read_ending, wish_cancel
@@ -40,8 +39,7 @@ class Families:
 
     def _told(self, limit: int) -> list[Family]:
         with self._database.reader() as session:
-            parents = session.rows("families_told", {"limit": limit})
-            return [_read(session, parent) for (parent,) in parents]
+            return read_families(session, [parent for (parent,) in session.rows("families_told", {"limit": limit})])
 
     async def end(self, parent: int, ending: Ending, now: float) -> Settled | None:
         """End a parent with this outcome, and forget its children; those under way are not wanted any more.
@@ -96,10 +94,15 @@ def end_family(session: Session, parent: int, ending: Ending, now: float) -> Set
 
 
 def cancel_family(session: Session, parent: int, ending: Ending, now: float) -> None:
-    """Cancel every child. The parent ends with `ending` unless a child is in a batch: then by what becomes of it."""
+    """Cancel every child. The parent ends with `ending` unless a child is in a batch: then by what becomes of it.
+
+    One whose children are all answered stays as it is: they are paid, and only not put together yet.
+    """
     _stop(session, parent, ending, now)
-    states = {state for _, state in session.rows("children", {"parent": parent})}
-    if states & {RequestState.QUEUED, RequestState.BATCHED}:
+    states = {RequestState(state) for _, state in session.rows("children", {"parent": parent})}
+    if states == {RequestState.SUCCEEDED}:
+        return
+    if not all(state.ended for state in states):
         session.run("wish_family_cancel", {"seq": parent, "now": now})
     else:
         end_family(session, parent, ending, now)
@@ -118,10 +121,16 @@ def _forget_ended(session: Session, parent: int) -> None:
         session.run_many(query, ended)
 
 
+def read_families(session: Session, parents: Sequence[int]) -> list[Family]:
+    """Those of `parents` that have not ended, and lost their children, since they were told.
+
+    One without endings that waits all the same has lost its results: the ledger is damaged.
+    """
+    families = [_read(session, parent) for parent in parents]
+    return [family for family in families if family.endings or is_parent(session, family.parent)]
+
+
 def _read(session: Session, parent: int) -> Family:
     children: Sequence[tuple[int, str]] = [(seq, state) for seq, state in session.rows("children", {"parent": parent})]
     endings = (read_ending(session, seq) for seq, state in children if RequestState(state).ended)
-    found = tuple(ending for ending in endings if ending is not None)
-    if not found:
-        raise LedgerError(f"no child of request {parent} has its result: the ledger is damaged")
-    return Family(parent=parent, endings=found)
+    return Family(parent=parent, endings=tuple(ending for ending in endings if ending is not None))

@@ -129,13 +129,16 @@ UPDATE requests SET cancel_at = :now, result = :result
 WHERE seq = :seq AND state IN ('batched', 'queued') AND cancel_at IS NULL;
 
 -- name: abandoned
--- Queued, nobody waits, the last one left before :before without an answer; none of its children is with the provider.
+-- Queued, nobody waits, the last one left before :before without an answer; of a family: some of it is not answered, and
+-- none of it is with the provider.
 SELECT r.seq FROM requests r
 WHERE r.left_at IS NOT NULL AND r.state = 'queued' AND r.left_at <= :before
   AND r.held_by IS NULL AND r.deliveries = 0 AND r.detached = 0
-  AND (r.due <> 2 OR NOT EXISTS (
-      SELECT 1 FROM requests c WHERE c.parent = r.seq
-        AND (c.state = 'batched' OR EXISTS (SELECT 1 FROM completions k WHERE k.seq = c.seq))))
+  AND (r.due <> 2 OR (
+      EXISTS (SELECT 1 FROM requests c WHERE c.parent = r.seq AND c.ended_at IS NULL)
+      AND NOT EXISTS (
+          SELECT 1 FROM requests c WHERE c.parent = r.seq
+            AND (c.state = 'batched' OR EXISTS (SELECT 1 FROM completions k WHERE k.seq = c.seq)))))
 ORDER BY r.left_at LIMIT :limit;
 
 -- name: overdue_fresh
@@ -157,12 +160,14 @@ WHERE state = 'queued' AND due = 0 AND ready_at <= :now ORDER BY ready_at LIMIT 
 UPDATE requests SET due = 1 WHERE seq = :seq;
 
 -- name: forgettable
--- Ended long ago, its batch over. The newest request stays, so that its number is never given again.
+-- Ended long ago, its batch over, and no parent waits for it. The newest request stays, so that its number is never given
+-- again.
 SELECT r.seq FROM requests r LEFT JOIN batches b ON b.id = r.batch
 WHERE r.ended_at IS NOT NULL AND r.ended_at <= :before
   AND (b.id IS NULL OR b.state IN ('collected', 'dissolved'))
   AND (r.held_by IS NULL OR NOT EXISTS (
       SELECT 1 FROM boots o WHERE o.id = r.held_by AND o.ended_at IS NULL AND o.alive_until > :now))
+  AND (r.parent IS NULL OR NOT EXISTS (SELECT 1 FROM requests p WHERE p.seq = r.parent AND p.ended_at IS NULL))
   AND r.seq < (SELECT max(seq) FROM requests)
 ORDER BY r.ended_at LIMIT :limit;
 

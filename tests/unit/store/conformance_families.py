@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from gateway.records import RequestState
+from gateway.store.families import read_families
 from gateway.store.rows import Admission, Arrival, Ask, Departure
 from gateway.store.shipping import BatchRow
-from tests.unit.store.scenery import CANCELLED, Desk, answer, arrival, failure, remote, settled
+from tests.unit.store.scenery import CANCELLED, Desk, answer, arrival, failure, remote, returned, settled
 
 
 def parent(times: int = 3, question: str = "why?", **fields: object) -> Arrival:
@@ -180,3 +181,50 @@ class FamiliesConformance:
         [window] = await desk.ledger.lanes.windows(desk.clock.now())
 
         assert (first.seq, second.fresh, window.count) == (second.seq, False, 2)
+
+    async def test_a_waiting_family_keeps_its_answers_however_old_they_are(self, desk: Desk) -> None:
+        """Retention forgets no child whose parent waits: a caller who asked for two answers is not given one."""
+        await desk.admit(parent(2))
+        first = await ended_batch(desk)
+        now = desk.clock.now()
+        await desk.ledger.batches.settle(first, [settled(0), returned(1)], now)
+        await desk.ledger.batches.collected(first, now)
+        assert await desk.ledger.requests.forget(now + 1, 100) == 0
+        await desk.ledger.requests.ripen(now, 10)
+        second = await ended_batch(desk)
+        await desk.ledger.batches.settle(second, [settled(0, answer("second"))], now)
+        [family] = await desk.ledger.families.told(10)
+
+        assert [ending.body for ending in family.endings] == [b'{"n":0}', b"second"]
+
+    @pytest.mark.parametrize("how", ["asked", "abandoned"])
+    async def test_a_family_that_is_answered_whole_is_not_cancelled(self, desk: Desk, how: str) -> None:
+        """All its answers are paid and only not put together yet: the parent ends with them."""
+        [admission] = await desk.admit(parent(2))
+        batch = await ended_batch(desk)
+        now = desk.clock.now()
+        await desk.ledger.batches.settle(batch, [settled(0), settled(1)], now)
+        if how == "asked":
+            await desk.ledger.requests.cancel(admission.seq, now, CANCELLED)
+        else:
+            await desk.ledger.requests.depart([Departure(seq=admission.seq, at=now, delivered=False, last=True)])
+            assert await desk.ledger.requests.cancel_abandoned(now, CANCELLED, 10) == []
+        [family] = await desk.ledger.families.told(10)
+        await desk.ledger.families.end(family.parent, answer("whole"), now)
+
+        assert len(family.endings) == 2
+        assert await state_of(desk, admission) is RequestState.SUCCEEDED
+
+    async def test_a_family_that_ends_while_it_is_read_is_left_out(self, desk: Desk) -> None:
+        """Its children are gone between two reads: that is no damage, and stops no other family."""
+        admissions = await desk.admit(parent(2, "one"), parent(2, "two"))
+        batch = await ended_batch(desk)
+        now = desk.clock.now()
+        await desk.ledger.batches.settle(batch, [settled(n) for n in range(4)], now)
+        parents = [family.parent for family in await desk.ledger.families.told(10)]
+        await desk.ledger.families.end(parents[0], answer("whole"), now)
+        with desk.ledger.database.reader() as session:
+            families = read_families(session, parents)
+
+        assert parents == [admission.seq for admission in admissions]
+        assert [family.parent for family in families] == parents[1:]
