@@ -6,13 +6,11 @@ SDK 2 and SDK 3 say the same on the wire; only the base URL that they are given 
 from __future__ import annotations
 
 import hmac
-import itertools
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import orjson
 from aiohttp import web
 
 from gateway.clock import Clock
@@ -26,14 +24,15 @@ from gateway.sandbox import (
     SandboxSettings,
     Simulator,
     StoredBatch,
-    body_hash,
-    new_id,
+    distorted,
+    json_object,
+    reply,
 )
 from gateway_together.simulated.batches import Batches
 from gateway_together.simulated.chat import completion
 from gateway_together.simulated.files import Files
 from gateway_together.simulated.lines import chat_problem, read_frame
-from gateway_together.simulated.objects import error_object, reply, row
+from gateway_together.simulated.objects import error_object, row
 from gateway_together.simulated.uploads import STORAGE, Uploads
 
 CHAT = "/v1/chat/completions"
@@ -51,7 +50,6 @@ class TogetherSimulator(Simulator):
         """As any simulator; without settings, Together's limits hold."""
         settings = settings or SandboxSettings(max_bytes=_MAX_BYTES, max_creates_per_hour=None)
         super().__init__(clock=clock, name=name, settings=settings, directory=directory)
-        self._numbers = itertools.count(1)
 
     def routes(self) -> Iterator[Route]:
         """Files, storage, jobs, chat completions, models."""
@@ -64,21 +62,13 @@ class TogetherSimulator(Simulator):
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """One chat completion, at once."""
         raw = await request.read()
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            body = None
-        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        body = json_object(raw) or {}
+        model = body.get("model")
+        if not isinstance(model, str):
             return reply(error_object(400, "The body is not JSON, or it names no model"), 400)
         if body.get("stream"):
             return reply(error_object(400, "This simulator does not stream", param="stream"), 400)
-        call_id = f"sync-{next(self._numbers)}"
-        self.ledger.completed(call_id, body_hash(body))
-        if self.settings.completion_seconds > 0:
-            await self.clock.sleep(self.settings.completion_seconds)
-        line = Line(custom_id=call_id, model=body["model"], body=body)
-        told = self.told(raw, line)
-        outcome = self.answer(line, told) if told is None or told.status is None else self.failure(told.status)
+        outcome = self.outcome(raw, await self.take_call(body, model=model))
         return reply(outcome.body, outcome.status or 504)
 
     async def models(self, _request: web.Request) -> web.StreamResponse:
@@ -96,16 +86,13 @@ class TogetherSimulator(Simulator):
         return reply({"error": message if code is None else f"{message} ({code})"}, status)
 
     def authorised(self, request: web.Request) -> bool:
-        """A bearer key, which has to be the configured one if there is one; at the storage, the file's own signature."""
+        """A bearer key; at the storage, the file's own signature."""
         path = request.path.removeprefix(f"/{self.name}")
         if path.startswith(STORAGE):
             file = self.store.files.get(path.removeprefix(STORAGE))
             wanted = file.extra.get("signature", "") if file is not None else ""
             return bool(wanted) and hmac.compare_digest(request.query.get("signature", "").encode(), wanted.encode())
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        offered = key if scheme.lower() == "bearer" else ""
-        wanted = self.settings.api_key
-        return bool(offered) if not wanted else hmac.compare_digest(offered.encode(), wanted.encode())
+        return super().authorised(request)
 
     def new_batch_id(self) -> str:
         """A UUID."""
@@ -132,11 +119,4 @@ class TogetherSimulator(Simulator):
 
     def distort(self, row: bytes, fault: FaultKind) -> bytes:
         """Anomalies that other APIs of this shape have been seen with."""
-        shown = orjson.loads(row)
-        if fault is FaultKind.ROW_UNKNOWN_ID:
-            shown["custom_id"] = new_id("unknown-")
-        elif fault is FaultKind.ROW_STATUS_0:
-            shown["response"] = {"status_code": 0, "body": None}
-        elif fault is FaultKind.ROW_NO_CHOICES and "response" in shown:
-            shown["response"]["body"]["choices"] = []
-        return orjson.dumps(shown)
+        return distorted(row, fault)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile
+from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile, reply
 from gateway_together.simulated.lines import read_frame
-from gateway_together.simulated.objects import READY, STATE, job_object, reply
+from gateway_together.simulated.objects import READY, STATE, job_object
 
 _AUDIO = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 

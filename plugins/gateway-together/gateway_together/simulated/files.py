@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredFile
-from gateway_together.simulated.objects import ANNOUNCED, STATE, error_object, file_object, reply
+from gateway.sandbox import Operation, Route, Simulator, StoredFile, reply, send
+from gateway_together.simulated.objects import ANNOUNCED, STATE, error_object, file_object
 
 
 class Files:
@@ -39,11 +38,7 @@ class Files:
         file = self._file(request)
         if file is None or file.extra.get(STATE) == ANNOUNCED:
             return _lost()
-        path = self._simulator.store.path(file.id)
-        faults = self._simulator.faults
-        if faults and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path):
-            return await _half(request, path.read_bytes())
-        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+        return await send(self._simulator, request, self._simulator.store.path(file.id))
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Forget a file."""
@@ -59,14 +54,3 @@ class Files:
 
 def _lost() -> web.Response:
     return reply(error_object(404, "File not found", code="not_found"), 404)
-
-
-async def _half(request: web.Request, content: bytes) -> web.StreamResponse:
-    """Half of a file, then a cut connection."""
-    response = web.StreamResponse(headers={"Content-Length": str(len(content))})
-    await response.prepare(request)
-    await response.write(content[: len(content) // 2])
-    await asyncio.sleep(0)
-    if request.transport is not None:
-        request.transport.close()
-    return response

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 import orjson
-from aiohttp import web
 
 from gateway.sandbox import Life, Line, Outcome, Stage, StoredBatch, StoredFile
 
@@ -51,11 +50,6 @@ _UNANSWERED: Mapping[str, str] = MappingProxyType(
         "timeout": "The request timed out.",
     }
 )
-
-
-def reply(content: object, status: int = 200) -> web.Response:
-    """A JSON answer."""
-    return web.Response(body=orjson.dumps(content), status=status, content_type="application/json")
 
 
 def file_object(file: StoredFile, now: float) -> dict[str, object]:

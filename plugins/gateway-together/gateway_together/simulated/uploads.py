@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredFile, new_id
+from gateway.sandbox import Operation, Route, Simulator, StoredFile, Upload, new_id, receive, reply
 from gateway_together.simulated.objects import (
     ANNOUNCED,
     PURPOSES,
@@ -20,23 +20,12 @@ from gateway_together.simulated.objects import (
     STORED,
     error_object,
     file_object,
-    reply,
 )
 
 STORAGE = "/storage/"
 
 _TYPES = frozenset({"jsonl", "csv", "parquet"})
 _CHUNK_BYTES = 1 << 18
-_MAX_FIELD_BYTES = 4_096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
-    """Small fields, and whether a file came with them; it is at the path that was given."""
-
-    fields: Mapping[str, str]
-    filename: str | None = None
-    size: int = 0
 
 
 class Uploads:
@@ -118,7 +107,7 @@ class Uploads:
             simulator.store.put_file(file)
         return reply(file_object(file, simulator.clock.now()))
 
-    def _keep(self, file_id: str, form: _Form) -> web.Response:
+    def _keep(self, file_id: str, form: Upload) -> web.Response:
         """A file that came whole."""
         store = self._simulator.store
         if problem := _form_problem(form):
@@ -140,7 +129,7 @@ class Uploads:
         same = (file for file in files if file.purpose == purpose and file.extra.get("checksum") == checksum)
         return next(same, None) if checksum else None
 
-    def _new(self, file_id: str, form: _Form, size: int, extra: Mapping[str, str]) -> StoredFile:
+    def _new(self, file_id: str, form: Upload, size: int, extra: Mapping[str, str]) -> StoredFile:
         name = form.fields.get("file_name") or form.filename or "upload.jsonl"
         created = self._simulator.clock.now()
         return StoredFile(
@@ -151,17 +140,16 @@ class Uploads:
         """The file after its bytes came: what is wrong with them shows when they have been looked at."""
         simulator = self._simulator
         now = simulator.clock.now()
-        lag = simulator.faults.take(FaultKind.FILE_LAG) if simulator.faults else None
         problem = _content_problem(simulator.store.path(file.id))
         return replace(
             file,
             pending_until=now + simulator.settings.file_pending_seconds,
-            hidden_until=now + (lag.seconds if lag is not None else simulator.settings.file_lag_seconds),
+            hidden_until=simulator.found_from(),
             extra={**file.extra, STATE: READY, **({"problem": problem} if problem else {})},
         )
 
 
-def _form_problem(form: _Form) -> str | None:
+def _form_problem(form: Upload) -> str | None:
     if form.fields.get("purpose") not in PURPOSES:
         return f"purpose must be one of {sorted(PURPOSES)}"
     if not form.fields.get("file_name"):
@@ -182,28 +170,9 @@ def _content_problem(path: Path) -> str | None:
     return None if fine else "The first line is not a JSON object"
 
 
-async def _receive(request: web.Request, path: Path) -> _Form:
+async def _receive(request: web.Request, path: Path) -> Upload:
     """Read a form of either encoding; a part called `file` goes to `path`. What is no form has no fields."""
-    if not request.content_type.startswith("multipart/"):
-        posted = await request.post()
-        return _Form(fields={key: text for key, text in posted.items() if isinstance(text, str)})
-    fields: dict[str, str] = {}
-    filename, size = None, 0
-    reader = await request.multipart()
-    while (part := await reader.next()) is not None:
-        if not isinstance(part, BodyPartReader) or part.name is None:
-            continue
-        if part.name == "file":
-            filename, size = part.filename or "upload", await _write(part, path)
-        else:
-            fields[part.name] = (await part.read_chunk(_MAX_FIELD_BYTES)).decode("utf-8", "replace")
-            await part.release()
-    return _Form(fields=fields, filename=filename, size=size)
-
-
-async def _write(part: BodyPartReader, path: Path) -> int:
-    size = 0
-    with path.open("wb") as file:
-        while chunk := await part.read_chunk(_CHUNK_BYTES):
-            size += file.write(chunk)
-    return size
+    if request.content_type.startswith("multipart/"):
+        return await receive(request, path)
+    posted = await request.post()
+    return Upload(fields={key: text for key, text in posted.items() if isinstance(text, str)})
