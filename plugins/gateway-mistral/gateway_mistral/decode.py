@@ -8,33 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import orjson
-
 from gateway import ErrorBody, Result
+from gateway.rows import UPSTREAM, failure, http_status, parsed_object, read_row, unreadable, upstream_error
 from gateway_mistral.answers import BROKEN, completion
 
 _MAX_MESSAGE = 2_000
-_UPSTREAM = "upstream_error"
 #: An error wrapped more often than this is not looked for.
 _DEPTH = 8
 
 
 def decode_row(row: bytes) -> Result:
     """What `row` says; a row that cannot be understood is retriable, and without a line id if it names none."""
-    try:
-        content = orjson.loads(row)
-    except orjson.JSONDecodeError:
-        return _unreadable(None, "a result row is not JSON")
-    if not isinstance(content, dict):
-        return _unreadable(None, "a result row is not a JSON object")
-    name = content.get("custom_id")
-    line_id = name if isinstance(name, str) and name else None
-    response = parsed_object(content.get("response"))
-    error = content.get("error")
-    if response is None and error is None:
-        return _unreadable(line_id, "a result row has neither response nor error")
-    status = _status(response) or _status(parsed_object(error))
-    return decode_response(line_id, status, (response or {}).get("body"), error=error)
+    read = read_row(row)
+    if isinstance(read, Result):
+        return read
+    status = _status(read.response) or _status(parsed_object(read.error))
+    return decode_response(read.line_id, status, read.response.get("body"), error=read.error)
 
 
 def decode_response(line_id: str | None, status: int, body: object, *, error: object = None) -> Result:
@@ -46,22 +35,11 @@ def decode_response(line_id: str | None, status: int, body: object, *, error: ob
         if read is not None:
             return Result(line_id=line_id, status=200, body=read)
         if _is_broken(answer):
-            return Result(
-                line_id=line_id, status=502, error=_error(502, "the model gave up on its answer"), retriable=True
-            )
+            return failure(line_id, 502, upstream_error("the model gave up on its answer", code="502"))
     if status < 400:
-        return _unreadable(line_id, f"a result has status {status} and no answer", status=status, error=told)
-    return Result(
-        line_id=line_id,
-        status=status,
-        error=told or _error(status, f"The provider answered with status {status}."),
-        retriable=is_retriable(status),
-    )
-
-
-def is_retriable(status: int) -> bool:
-    """Whether a line with `status` may do better next time; 0 stands for none at all."""
-    return status in (0, 408, 409, 425, 429, 499) or status >= 500
+        return unreadable(line_id, f"a result has status {status} and no answer", status=status, error=told)
+    message = f"The provider answered with status {status}."
+    return failure(line_id, status, told or upstream_error(message, code=str(status)))
 
 
 def error_body(content: object, depth: int = 0) -> ErrorBody | None:
@@ -72,7 +50,7 @@ def error_body(content: object, depth: int = 0) -> ErrorBody | None:
     """
     content = parsed_object(content) or content
     if isinstance(content, str) and content:
-        return _error(0, content)
+        return upstream_error(content)
     if isinstance(content, list) and depth < _DEPTH:
         return next((found for entry in content if (found := error_body(entry, depth + 1))), None)
     if not isinstance(content, dict):
@@ -85,20 +63,10 @@ def error_body(content: object, depth: int = 0) -> ErrorBody | None:
         return None
     return ErrorBody(
         message=(message or f"code {code}")[:_MAX_MESSAGE],
-        type=kind if isinstance(kind, str) and kind else _UPSTREAM,
+        type=kind if isinstance(kind, str) and kind else UPSTREAM,
         param=content["param"] if isinstance(content.get("param"), str) else param,
         code=str(code)[:100] if isinstance(code, str | int) else None,
     )
-
-
-def parsed_object(content: object) -> dict[str, object] | None:
-    """`content` if it is a JSON object, also one that was sent as a string."""
-    if isinstance(content, str) and content.lstrip().startswith("{"):
-        try:
-            content = orjson.loads(content)
-        except (orjson.JSONDecodeError, UnicodeEncodeError):
-            return None
-    return content if isinstance(content, dict) else None
 
 
 def _message(content: object, depth: int = 0) -> tuple[str, str | None]:
@@ -132,21 +100,10 @@ def _is_broken(answer: Mapping[str, object]) -> bool:
     )
 
 
-def _unreadable(line_id: str | None, message: str, *, status: int = 0, error: ErrorBody | None = None) -> Result:
-    told = error or ErrorBody(message=message, type=_UPSTREAM, code="unreadable_result")
-    return Result(line_id=line_id, status=status, error=told, retriable=True)
-
-
-def _error(status: int, message: str) -> ErrorBody:
-    return ErrorBody(message=message[:_MAX_MESSAGE], type=_UPSTREAM, code=str(status) if status else None)
-
-
 def _status(content: Mapping[str, object] | None) -> int:
     """The first key that holds an HTTP status; 0 when none does."""
     for key in ("status_code", "raw_status_code", "status"):
-        status = (content or {}).get(key)
-        if isinstance(status, str) and status.isascii() and status.isdecimal() and len(status) == 3:
-            status = int(status)
-        if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599:
+        status = http_status((content or {}).get(key))
+        if 100 <= status <= 599:
             return status
     return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import itertools
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +22,15 @@ from gateway.sandbox import (
     SandboxSettings,
     Simulator,
     StoredBatch,
-    body_hash,
+    distorted,
+    json_object,
+    reply,
 )
 from gateway_mistral.encode import CHAT
 from gateway_mistral.simulated.chat import completion
 from gateway_mistral.simulated.files import Files
 from gateway_mistral.simulated.jobs import Jobs
-from gateway_mistral.simulated.objects import FULL, error_object, reply, row
+from gateway_mistral.simulated.objects import FULL, error_object, row
 from gateway_mistral.simulated.schema import chat_problem
 
 _LINE = frozenset({"custom_id", "body"})
@@ -51,7 +51,6 @@ class MistralSimulator(Simulator):
         #: Whether jobs whose requests came inside the create call have result files, as the SDK's helper expects; else they
         #: give results only when asked for them inline.
         self.inline_files = True
-        self._numbers = itertools.count(1)
 
     def routes(self) -> Iterator[Route]:
         """Files, jobs, chat completions, models."""
@@ -63,19 +62,10 @@ class MistralSimulator(Simulator):
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """One chat completion, at once."""
         raw = await request.read()
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            body = None
-        if not isinstance(body, dict) or body.get("stream"):
+        body = json_object(raw)
+        if body is None or body.get("stream"):
             return self.refuse(422, "The body is no JSON object, or asks for a stream, which this simulator has not.")
-        call_id = f"sync-{next(self._numbers)}"
-        self.ledger.completed(call_id, body_hash(body))
-        if self.settings.completion_seconds > 0:
-            await self.clock.sleep(self.settings.completion_seconds)
-        line = Line(custom_id=call_id, model=str(body.get("model") or ""), body=body)
-        told = self.told(raw, line)
-        outcome = self.answer(line, told) if told is None or told.status is None else self.failure(told.status)
+        outcome = self.outcome(raw, await self.take_call(body, model=str(body.get("model") or "")))
         return reply(outcome.body, outcome.status or 504)
 
     async def models(self, _request: web.Request) -> web.StreamResponse:
@@ -99,14 +89,6 @@ class MistralSimulator(Simulator):
         text = FULL if code == "token_limit_exceeded" else message
         kind = _TYPES.get(status, "internal_server_error" if status >= 500 else "invalid_request_error")
         return reply(error_object(text, kind=kind, code=code), status)
-
-    def authorised(self, request: web.Request) -> bool:
-        """A bearer key, which has to be the configured one if there is one."""
-        scheme, _, offered = request.headers.get("Authorization", "").partition(" ")
-        wanted = self.settings.api_key
-        if scheme.lower() != "bearer" or not offered:
-            return False
-        return not wanted or hmac.compare_digest(offered.encode(), wanted.encode())
 
     def new_batch_id(self) -> str:
         """A UUID."""
@@ -150,14 +132,7 @@ class MistralSimulator(Simulator):
 
     def distort(self, row: bytes, fault: FaultKind) -> bytes:
         """Anomalies that have been seen elsewhere."""
-        shown = orjson.loads(row)
-        if fault is FaultKind.ROW_UNKNOWN_ID:
-            shown["custom_id"] = f"unknown-{uuid.uuid4()}"
-        elif fault is FaultKind.ROW_STATUS_0:
-            shown["response"] = {"status_code": 0, "body": None}
-        elif fault is FaultKind.ROW_NO_CHOICES:
-            shown["response"]["body"]["choices"] = []
-        return orjson.dumps(shown)
+        return distorted(row, fault)
 
 
 def _unreadable(message: str) -> Line:

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import secrets
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredFile
-from gateway_mistral.simulated.objects import HIDDEN, file_object, reply
+from gateway.sandbox import Operation, Route, Simulator, StoredFile, Upload, receive, reply, send
+from gateway_mistral.simulated.objects import HIDDEN, file_object
 from gateway_mistral.simulated.schema import detail
 
 _PURPOSES = frozenset({"fine-tune", "batch", "ocr", "agentic_safety"})
 _VISIBILITIES = frozenset({"workspace", "user"})
 _MAX_FILE_BYTES = 512_000_000
-_CHUNK_BYTES = 1 << 18
-_MAX_FIELD_BYTES = 4_096
 _HOUR = 3_600
 _MAX_EXPIRY_HOURS = 168
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
-    """A multipart form: its small fields, and its one file, which is at the path that was given."""
-
-    fields: dict[str, str]
-    filename: str | None
-    size: int
 
 
 class Files:
@@ -59,15 +45,14 @@ class Files:
         file_id = str(uuid.uuid4())
         path = simulator.store.path(file_id)
         try:
-            form = await _receive(request, path)
-        except (ValueError, AssertionError):
+            form = await receive(request, path)
+        except ValueError:
             return simulator.refuse(422, "The form cannot be read.")
         problem = _form_problem(form)
         if problem is not None:
             path.unlink(missing_ok=True)
             return reply({"detail": [problem]}, 422)
         now = simulator.clock.now()
-        lag = simulator.faults.take(FaultKind.FILE_LAG) if simulator.faults else None
         expiry = form.fields.get("expiry")
         file = StoredFile(
             id=file_id,
@@ -76,7 +61,7 @@ class Files:
             size=form.size,
             created=now,
             expires=None if expiry is None else now + int(expiry) * _HOUR,
-            hidden_until=now + (lag.seconds if lag is not None else simulator.settings.file_lag_seconds),
+            hidden_until=simulator.found_from(),
             extra={"visibility": form.fields.get("visibility", "workspace")},
         )
         simulator.store.put_file(file)
@@ -109,11 +94,7 @@ class Files:
         file = self._file(request)
         if file is None:
             return self._lost(request)
-        path = self._simulator.store.path(file.id)
-        faults = self._simulator.faults
-        if faults and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path):
-            return await half(request, path.read_bytes())
-        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+        return await send(self._simulator, request, self._simulator.store.path(file.id))
 
     async def url(self, request: web.Request) -> web.StreamResponse:
         """An address that needs no key."""
@@ -154,37 +135,7 @@ class Files:
         return self._simulator.refuse(404, f"No file matches the given query: {request.match_info['file_id'][:64]}")
 
 
-async def half(request: web.Request, content: bytes) -> web.StreamResponse:
-    """Half of an answer, then a cut connection."""
-    response = web.StreamResponse(headers={"Content-Length": str(len(content))})
-    await response.prepare(request)
-    await response.write(content[: len(content) // 2])
-    await asyncio.sleep(0)
-    if request.transport is not None:
-        request.transport.close()
-    return response
-
-
-async def _receive(request: web.Request, path: Path) -> _Form:
-    """Read the form, its file straight to `path`. ValueError: not a form."""
-    fields: dict[str, str] = {}
-    filename, size = None, 0
-    reader = await request.multipart()
-    while (part := await reader.next()) is not None:
-        if not isinstance(part, BodyPartReader) or part.name is None:
-            continue
-        if part.name == "file":
-            filename = part.filename or "upload"
-            with path.open("wb") as file:
-                while chunk := await part.read_chunk(_CHUNK_BYTES):
-                    size += file.write(chunk)
-        else:
-            fields[part.name] = (await part.read_chunk(_MAX_FIELD_BYTES)).decode("utf-8", "replace")
-            await part.release()
-    return _Form(fields=fields, filename=filename, size=size)
-
-
-def _form_problem(form: _Form) -> dict[str, object] | None:
+def _form_problem(form: Upload) -> dict[str, object] | None:
     """What is wrong with an upload."""
     if form.filename is None:
         return detail("missing", ["file"], "Field required")

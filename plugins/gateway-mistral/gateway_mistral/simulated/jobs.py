@@ -12,10 +12,9 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import FaultKind, Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile
+from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile, reply, send
 from gateway_mistral.simulated.asked import Asked, read_asked
-from gateway_mistral.simulated.files import half
-from gateway_mistral.simulated.objects import HIDDEN, job_object, reply
+from gateway_mistral.simulated.objects import HIDDEN, job_object
 from gateway_mistral.simulated.schema import detail
 
 #: Query parameters of a list; every other one filters by metadata.
@@ -80,10 +79,7 @@ class Jobs:
         if request.query.get("inline", "").lower() != "true":
             return reply(shown)
         answer = orjson.dumps(shown | {"outputs": list(self._outputs(batch))})
-        faults = self._simulator.faults
-        if faults and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path):
-            return await half(request, answer)
-        return web.Response(body=answer, content_type="application/json")
+        return await send(self._simulator, request, answer, content_type="application/json")
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The workspace's jobs, newest first unless asked otherwise, a page of them."""

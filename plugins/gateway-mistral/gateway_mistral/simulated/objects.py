@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import orjson
-from aiohttp import web
 
 from gateway.sandbox import Life, Line, Outcome, Stage, StoredBatch, StoredFile
 
@@ -36,11 +35,6 @@ _UNANSWERED: Mapping[str, str] = MappingProxyType(
         "timeout": "The request timed out.",
     }
 )
-
-
-def reply(content: object, status: int = 200) -> web.Response:
-    """A JSON answer."""
-    return web.Response(body=orjson.dumps(content), content_type="application/json", status=status)
 
 
 def file_object(file: StoredFile) -> dict[str, object]:
