@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, cast
@@ -27,9 +28,10 @@ from gateway import (
     Retryable,
 )
 from gateway.clock import Clock
+from gateway.failures import StatusError
 from gateway_mistral.decode import decode_response, decode_row
 from gateway_mistral.encode import CHAT, dropped_fields, encode_body, encode_line
-from gateway_mistral.failures import Refused, creating, repeatable
+from gateway_mistral.failures import creating, failures_with, repeatable
 from gateway_mistral.outputs import rows_within
 from gateway_mistral.remote import (
     PAGE,
@@ -82,6 +84,11 @@ class MistralProvider(Provider):
         self._transfer_ms = int(self._own.transfer_timeout_seconds * 1000)
         self._strange_states: set[str] = set()
 
+    @classmethod
+    def limits_of(cls, settings: ProviderSettings) -> Limits:
+        """With the window that is asked for."""
+        return replace(cls.limits, window_seconds=cast("MistralSettings", settings).timeout_hours * 3_600.0)
+
     def encode(self, call: Call) -> bytes:
         """A chat completion in Mistral's dialect; what that cannot say is refused."""
         return encode_line(call, self._own.pass_fields)
@@ -116,7 +123,7 @@ class MistralProvider(Provider):
         """One create call with the marker as metadata, the requests in it or in the uploaded file."""
         if batch.file_id is None and batch.count > MOST_INLINE:
             raise Retryable("create: the input file has not been uploaded")
-        async with creating(batch.file_id):
+        async with failures_with(batch.file_id).creating():
             if batch.file_id is None:
                 return self._read(await self._create_inline(batch))
             fields = job_fields(batch, self._own.timeout_hours)
@@ -194,11 +201,12 @@ class MistralProvider(Provider):
         """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
         content = encode_body(call, self._own.pass_fields)
         try:
-            async with creating():
+            async with creating("complete"):
                 answer = parse_object(await self._wire.post(CHAT, content, len(content)))
         except ProviderError as error:
-            if isinstance(error.__cause__, Refused):
-                return decode_response(None, error.__cause__.status, error.__cause__.text)
+            if isinstance(error.__cause__, StatusError):
+                refusal = error.__cause__.answered
+                return decode_response(None, refusal.status, refusal.content)
             raise
         return decode_response(None, 200, answer)
 

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Literal
 import orjson
 
 from gateway import Batch
-from gateway_mistral.failures import Refused
+from gateway.failures import StatusError
+from gateway_mistral.failures import answered
 from gateway_mistral.remote import MARKER_KEY
 from gateway_mistral.settings import MistralSettings
 
@@ -50,7 +51,7 @@ class Wire:
         )
 
     async def post(self, path: str, content: bytes | AsyncIterator[bytes], length: int) -> bytes:
-        """The body of the answer to a JSON body of `length` bytes. Raises `Refused` unless it is 200."""
+        """The body of the answer to a JSON body of `length` bytes. Raises `StatusError` unless it is 200."""
         headers = {**self._headers, "Content-Type": "application/json", "Content-Length": str(length)}
         response = await self._http.post(self._url + path, content=content, headers=headers, timeout=self._transfer)
         if response.status_code != 200:
@@ -59,7 +60,7 @@ class Wire:
 
     @asynccontextmanager
     async def stream(self, path: str, query: Mapping[str, str] | None = None) -> AsyncIterator[httpx2.Response]:
-        """A download that has begun, whatever its content type. Raises `Refused` unless it is 200."""
+        """A download that has begun, whatever its content type. Raises `StatusError` unless it is 200."""
         async with self._http.stream(
             "GET", self._url + path, params=query, headers=self._headers, timeout=self._transfer
         ) as response:
@@ -77,10 +78,9 @@ class Wire:
         await self._http.aclose()
 
 
-def refused(response: httpx2.Response, content: bytes) -> Refused:
+def refused(response: httpx2.Response, content: bytes) -> StatusError:
     """An answer that is an error."""
-    text = content.decode("utf-8", "replace")
-    return Refused(status=response.status_code, text=text, headers=dict(response.headers))
+    return StatusError(answered(response.status_code, content.decode("utf-8", "replace"), response.headers))
 
 
 def job_fields(batch: Batch, timeout_hours: int) -> dict[str, object]:

@@ -40,6 +40,14 @@ def test_the_limits_are_the_documented_ones() -> None:
         MistralProvider.Settings.model_validate({"inline_max_requests": 10_001})
 
 
+@pytest.mark.parametrize(("settings", "hours"), [({}, 24), ({"timeout_hours": 72}, 72), ({"timeout_hours": 1}, 1)])
+def test_the_window_is_the_one_that_is_asked_for(settings: dict[str, int], hours: int) -> None:
+    """A job that may run for three days is not given up after two, nor one of an hour waited for."""
+    limits = MistralProvider.limits_of(MistralProvider.Settings.model_validate(settings))
+
+    assert limits == replace(MistralProvider.limits, window_seconds=hours * 3_600)
+
+
 @pytest.mark.parametrize("url", ["https://api.eu.mistral.ai", "https://api.eu.mistral.ai/v1/"])
 def test_the_version_may_stand_in_the_address(url: str) -> None:
     """The SDK puts `/v1` before every path, so one in the address is taken off."""
