@@ -50,5 +50,5 @@ def _names_file(text: str, file_id: str) -> bool:
     return file_id.lower() in lowered or ("file" in lowered and ("not found" in lowered or "not exist" in lowered))
 
 
-_FAILURES = failures_with()
-creating, repeatable = _FAILURES.creating, _FAILURES.repeatable
+FAILURES = failures_with()
+creating, repeatable = FAILURES.creating, FAILURES.repeatable

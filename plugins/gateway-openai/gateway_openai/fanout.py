@@ -14,9 +14,10 @@ from pydantic import Field, SecretStr
 
 from gateway import Call, Limits, ProviderError, ProviderSettings, Result, Retryable, Unauthorised, UnbatchedProvider
 from gateway.clock import Clock
+from gateway.failures import retry_after
 from gateway_openai.decode import decode_response
 from gateway_openai.encode import encode_line, sent_body
-from gateway_openai.failures import call_failure, creating, retry_after
+from gateway_openai.failures import FAILURES, creating
 from gateway_openai.remote import parse_object
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class FanOutProvider(UnbatchedProvider):
         import openai
 
         try:
-            async with creating():
+            async with creating("complete"):
                 response = await self._client.post(
                     call.endpoint.removeprefix("/v1"),
                     body=sent_body(call, drop=self._drop_fields),
@@ -104,10 +105,10 @@ def judged(error: APIStatusError) -> Result:
     Raises `Unauthorised` for a refused key, and `Retryable` where the server says that it cannot take anything now: a 429 or
     503 with `Retry-After`, a model that is being loaded. Without such a word the request may be the reason, so it counts.
     """
-    failure = call_failure(error, "complete")
+    failure = FAILURES.repeatable_failure(error, "complete")
     if isinstance(failure, Unauthorised):
         raise failure from error
-    wish = retry_after(error)
+    wish = retry_after(error.response.headers)
     if error.status_code in (429, 503) and (wish is not None or _is_loading(error)):
         raise Retryable(f"complete: status {error.status_code}", retry_after=wish) from error
     return decode_response(None, error.status_code, {"error": error.body})

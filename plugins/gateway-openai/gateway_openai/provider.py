@@ -241,7 +241,7 @@ class OpenAIProvider(Provider):
         import openai
 
         try:
-            async with creating():
+            async with creating("complete"):
                 response = await self._client.post(
                     self.path_of(call),
                     body=sent_body(call, drop=self._dialect.drop_fields),

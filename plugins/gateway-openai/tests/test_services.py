@@ -17,7 +17,7 @@ from openai_lab import CHAT, QuickClock, call, chat, frame, jsonl, service, text
 from gateway import Limits, Rejected, RemoteState, Retryable, Unauthorised, Unsupported
 from gateway_openai import GroqProvider, KlusterProvider, OpenAICompatibleProvider, OpenAIProvider
 from gateway_openai.decode import decode_row
-from gateway_openai.failures import call_failure, create_failure
+from gateway_openai.failures import FAILURES
 from gateway_openai.remote import remote_batch
 from gateway_openai.sandbox import OpenAISimulator
 from gateway_openai.simulated.services import CompatibleSimulator, GroqSimulator, KlusterSimulator
@@ -99,7 +99,7 @@ def answered(status: int, error: Mapping[str, object]) -> APIStatusError:
 
 def test_a_plan_without_batches_stops_the_account_and_says_what_to_do() -> None:
     """Groq's 403 for a plan is not taken for a wrong key: the reason names the plan and the code."""
-    failure = create_failure(answered(403, {"message": "Not for you.", "code": "not_available_for_plan"}))
+    failure = FAILURES.create_failure(answered(403, {"message": "Not for you.", "code": "not_available_for_plan"}))
 
     assert isinstance(failure, Unauthorised)
     assert "not_available_for_plan" in failure.reason
@@ -112,8 +112,8 @@ def test_having_no_room_is_tried_again() -> None:
     row = {"custom_id": "a", "response": {"status_code": 498, "body": {"error": {"message": "full"}}}, "error": None}
     line = decode_row(orjson.dumps(row))
 
-    assert isinstance(create_failure(error), Retryable)
-    assert isinstance(call_failure(error, "poll"), Retryable)
+    assert isinstance(FAILURES.create_failure(error), Retryable)
+    assert isinstance(FAILURES.repeatable_failure(error, "poll"), Retryable)
     assert (line.status, line.retriable) == (429, True)
 
 
