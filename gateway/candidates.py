@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from gateway.errors import Missing
+from gateway.errors import Missing, Retryable
 from gateway.provider import Provider
 from gateway.records import RemoteBatch, RemoteState, line_number
 from gateway.spool import read_rows
@@ -32,21 +32,28 @@ class Weighed:
     ours: tuple[RemoteBatch, ...] = ()
     #: May be the batch: still running, or over and without readable results.
     open: tuple[RemoteBatch, ...] = ()
+    #: Why one of them could not be read this time; None: all were, as far as they can be.
+    unread: Retryable | None = None
 
 
 async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> Weighed:
     """Sort the candidates that `find` gave for `batch`, oldest first. Those known to be another batch's are left out.
 
     Fetches the results of each candidate that has ended and was not looked at before. Raises what `fetch` raises, but for
-    `Missing`: a candidate whose results are gone stays open.
+    `Missing` (a candidate whose results are gone stays open) and `Retryable`: one that cannot be read now, which may be
+    anybody's, does not stand before the others.
     """
-    others = await upstream.ledger.batches.known_remote_ids(batch.lane.provider) - {batch.remote_id}
+    others = await upstream.ledger.batches.known_remote_ids(batch) - {batch.remote_id}
     ours: list[RemoteBatch] = []
     unsure: list[RemoteBatch] = []
+    unread: Retryable | None = None
     for remote in remotes:
         if remote.remote_id in others or (batch.id, remote.remote_id) in upstream.disproven:
             continue
-        proof = await _proof(upstream, batch, side, remote)
+        try:
+            proof = await _proof(upstream, batch, side, remote)
+        except Retryable as error:
+            proof, unread = None, error
         if proof:
             ours.append(remote)
         elif proof is None:
@@ -54,7 +61,7 @@ async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequen
         else:
             upstream.disproven.add((batch.id, remote.remote_id))
             upstream.log(batch).info("candidate_disproven", remote_id=remote.remote_id)
-    return Weighed(ours=tuple(ours), open=tuple(unsure))
+    return Weighed(ours=tuple(ours), open=tuple(unsure), unread=unread)
 
 
 async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: RemoteBatch) -> bool | None:

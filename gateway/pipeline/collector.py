@@ -127,15 +127,21 @@ class Collector:
         self._upstream.arrived.set()
 
     async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
-        """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted."""
-        if not batch.ambiguous or batch.fetched:
+        """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted.
+
+        Not for ever: its own results may be there, whatever stands before the look.
+        """
+        if not batch.ambiguous or batch.fetched or self._given_up(batch):
             return
         remotes: Sequence[RemoteBatch] = await self._upstream.call(
             side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS
         )
         if not side.plugin.marked:
             # What still runs may be a stranger's: only proven copies are touched.
-            remotes = (await weigh(self._upstream, batch, side, remotes)).ours
+            weighed = await weigh(self._upstream, batch, side, remotes)
+            if weighed.unread is not None:
+                raise weighed.unread
+            remotes = weighed.ours
         copies = [remote for remote in remotes if remote.remote_id != batch.remote_id]
         await self._upstream.cancel_copies(batch, side, copies)
 

@@ -2,7 +2,7 @@
 
 Takes batches in `reconciling`, and those in `submitting` whose process died; leaves them in `submitted` (found), or
 in `sealed` (surely not there: sent again under the same marker). If the process dies half-way the batch is still
-`reconciling`, and the quarantine starts anew.
+`reconciling`, and the quarantine starts anew. One that was cancelled whole and is not, or cannot be, found ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.config import Retries
 from gateway.endings import failure
 from gateway.errors import PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch
+from gateway.records import BatchState, RemoteBatch, RemoteState
 from gateway.store.shipping import BatchRow
 from gateway.tasks import wait_for_event
 from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
@@ -80,6 +80,8 @@ class Reconciler:
             weighed = Weighed(ours=tuple(remotes))
             if not side.plugin.marked:
                 weighed = await weigh(self._upstream, batch, side, remotes)
+            if weighed.unread is not None and not weighed.ours:
+                raise weighed.unread
         except (ProviderError, PluginFault) as error:
             wish = error.retry_after if isinstance(error, Retryable) else None
             pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
@@ -91,15 +93,19 @@ class Reconciler:
         if weighed.ours:
             await self._adopt(batch, side, weighed.ours)
         elif weighed.open:
-            await self._hold(batch, len(weighed.open))
+            await self._hold(batch, side, weighed.open)
         else:
             await self._nothing(batch, side)
 
-    async def _hold(self, batch: BatchRow, candidates: int) -> None:
+    async def _hold(self, batch: BatchRow, side: Side, candidates: Sequence[RemoteBatch]) -> None:
         """It may be there, and only its results can tell: whatever the operator wishes about doubt, nothing is sent again."""
+        if batch.cancel_at is not None and all(each.state is not RemoteState.RUNNING for each in candidates):
+            # Nobody will ever know, and nobody wants it.
+            await self._let_be(batch, side)
+            return
         reason = (
-            f"{candidates} remote batches may be this one: which it is will be known when they end"
-            if candidates > 1
+            f"{len(candidates)} remote batches may be this one: which it is will be known when they end"
+            if len(candidates) > 1
             else "a remote batch may be this one: it will be known when that one ends"
         )
         await self._upstream.park(batch, reason, LOOK_AGAIN_SECONDS)
@@ -144,12 +150,24 @@ class Reconciler:
         return bool(once_there) and all(other.state is BatchState.RECONCILING for other in once_there)
 
     async def _send_again(self, batch: BatchRow, side: Side) -> None:
+        if batch.cancel_at is not None:
+            await self._let_be(batch, side)
+            return
         self._first_empty.pop(batch.id, None)
         self._upstream.looked_for.discard(batch.id)
         self._upstream.metrics.reconciliations.of(side.provider.name, "not_there").inc()
         self._upstream.log(batch).warning("batch_not_found", submissions=batch.submissions)
         await self._ledger.batches.reseal(batch, self._upstream.clock.now(), "not found at the provider", 0)
         self._upstream.sealed.set()
+
+    async def _let_be(self, batch: BatchRow, side: Side) -> None:
+        """Every line of it was cancelled: it is not looked for, nor sent, any more."""
+        self._first_empty.pop(batch.id, None)
+        self._upstream.looked_for.discard(batch.id)
+        self._upstream.metrics.reconciliations.of(side.provider.name, "cancelled").inc()
+        self._upstream.log(batch).warning("batch_let_be", submissions=batch.submissions)
+        _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), {})
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
     async def _fail(self, batch: BatchRow, side: Side) -> None:
         """By the operator's wish (`ambiguous = "fail"`): nobody pays twice, and nobody gets an answer."""

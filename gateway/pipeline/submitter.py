@@ -130,12 +130,13 @@ class Submitter:
         """Whether a create of the account is open, and nothing has been listed since: what it made could be taken for ours."""
         if side.account.creating:
             return True
-        others = await self._ledger.batches.open_of(batch.lane.provider, batch.account)
+        others = await self._ledger.batches.open_beside(batch)
         return any(
             other.state is BatchState.SUBMITTING
             or (other.state is BatchState.RECONCILING and other.id not in self._upstream.looked_for)
             for other in others
-            if other.id != batch.id
+            # What is at another address is not in this one's list, and cannot be looked for either.
+            if other.id != batch.id and other.base_url == batch.base_url
         )
 
     async def _wait_for_others(self, batch: BatchRow) -> None:

@@ -202,13 +202,18 @@ class Batches:
         """Nothing of it is left at the provider."""
         await self._database.write(lambda session: session.run("discarded", {"id": batch.id}))
 
-    async def open_of(self, provider: str, account: str | None = None) -> list[BatchRow]:
-        """Every batch of a provider's table that is not over; of one account, or of all."""
-        return await self._listing("open_of", {"provider": provider, "account": account})
+    async def open_of(self, provider: str) -> list[BatchRow]:
+        """Every batch of a provider's table that is not over."""
+        return await self._listing("open_of", {"provider": provider})
 
-    async def known_remote_ids(self, provider: str) -> set[str]:
-        """Names of all remote batches of this provider's table that are known to be ours."""
-        rows = await self._database.read(lambda session: session.rows("known_remote_ids", {"provider": provider}))
+    async def open_beside(self, batch: BatchRow) -> list[BatchRow]:
+        """Every batch that is not over of the same account, this one too: of its table, and of others that name the account."""
+        return await self._listing("open_beside", {"provider": batch.lane.provider, "account": batch.account})
+
+    async def known_remote_ids(self, batch: BatchRow) -> set[str]:
+        """Names of all remote batches that are known to be ours: of its table, and of others with its account and address."""
+        params = {"provider": batch.lane.provider, "account": batch.account, "base_url": batch.base_url}
+        rows = await self._database.read(lambda session: session.rows("known_remote_ids", params))
         return {remote_id for (remote_id,) in rows}
 
     def lines(self, session: Session, batch_id: int, after_n: int, limit: int) -> list[Line]:

@@ -192,15 +192,22 @@ UPDATE batches SET discarded = 1 WHERE id = :id;
 
 -- name: open_of
 SELECT b.id FROM batches b JOIN lanes l ON l.id = b.lane
-WHERE b.state NOT IN ('collected', 'dissolved') AND l.provider = :provider
-  AND (:account IS NULL OR b.account = :account) ORDER BY b.id;
+WHERE b.state NOT IN ('collected', 'dissolved') AND l.provider = :provider ORDER BY b.id;
+
+-- name: open_beside
+-- An account without a name is its provider's own.
+SELECT b.id FROM batches b JOIN lanes l ON l.id = b.lane
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.account = :account AND (:account <> '' OR l.provider = :provider)
+ORDER BY b.id;
 
 -- name: open_counts
 SELECT l.provider, b.state, count(*) FROM batches b JOIN lanes l ON l.id = b.lane
 WHERE b.state NOT IN ('collected', 'dissolved') GROUP BY l.provider, b.state;
 
 -- name: known_remote_ids
-SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane WHERE l.provider = :provider AND b.remote_id IS NOT NULL;
+SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane
+WHERE b.remote_id IS NOT NULL
+  AND (l.provider = :provider OR (:account <> '' AND b.account = :account AND b.base_url = :base_url));
 
 -- name: cancelled_whole
 -- In flight, with unsettled lines, of which nobody wants any. One that came back unsent is not being cancelled any more.

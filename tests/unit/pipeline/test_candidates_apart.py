@@ -1,0 +1,160 @@
+"""Providers without a marker: what concerns one batch, or somebody else's, does not hold up the others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Cache as CacheSettings
+from gateway.config import ProviderTable, Server, Storage
+from gateway.endings import cancelled
+from gateway.errors import Missing, Retryable
+from gateway.pipeline.collector import Collector
+from gateway.pipeline.janitor import Janitor
+from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, new_marker
+from gateway.store.cache import Cache
+from gateway.store.shipping import BatchRow, Cut
+from gateway.testing import FakeClock, FakeRemote
+from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.test_candidates import (
+    UnmarkedProvider,
+    doubted,
+    look,
+    open_gate,
+    reconciler_of,
+    stranger,
+    submitter_of,
+)
+
+__all__ = ["open_gate"]
+
+
+class FussyProvider(UnmarkedProvider):
+    """Cannot read one batch's results."""
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """The rows of every other one."""
+        if remote.remote_id == "fake-theirs":
+            raise Retryable("unavailable")
+        await super().fetch(remote, to)
+
+
+async def test_doubt_about_another_address_stops_no_create(tmp_path: Path) -> None:
+    """A batch in doubt whose base_url is not configured any more waits for it alone: nothing can take its place there."""
+    async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        await rig.admit("a")
+        [window] = await rig.ledger.lanes.windows(rig.clock.now())
+        now, batches = rig.clock.now(), rig.ledger.batches
+        await batches.seal(window.lane_id, Cut(), new_marker(), "", "http://before", now)
+        await batches.doubt(await batches.intend(await claimed(rig), now), "lost", now)
+        assert (await look(rig, reconciler_of(rig), 1)).state is BatchState.RECONCILING
+        second = await sealed(rig, "b")
+        await rig.upstream.guard(second, submitter_of(rig).submit(second))
+
+        assert [batch.state for batch in await rig.batches()] == [BatchState.RECONCILING, BatchState.SUBMITTED]
+
+
+async def test_tables_of_one_account_share_their_doubts(tmp_path: Path) -> None:
+    """What another table has on the same account is no candidate, and its open create is waited for."""
+    clock = FakeClock()
+    remote = FakeRemote(clock=clock, turnaround_seconds=50_000)
+    settings = {"api_key": "fake-key", "remote": remote}
+    tables = {
+        name: ProviderTable(name=name, kind="fake", account="shared", settings=settings) for name in ("one", "two")
+    }
+    async with open_rig(tmp_path, plugin=UnmarkedProvider, tables=tables, clock=clock) as rig:
+        submitter, reconciler = submitter_of(rig), reconciler_of(rig)
+        lost, other = await _sealed_for(rig, "one"), await _sealed_for(rig, "two")
+        await rig.ledger.batches.intend(await _claim(rig, lost), clock.now())
+        batch = await _claim(rig, other)
+        await rig.upstream.guard(batch, submitter.submit(batch))
+        assert remote.calls["submit"] == 0
+        first = (await rig.batches())[0]
+        await rig.ledger.batches.doubt(first, "lost", clock.now())
+        await look(rig, reconciler, 5)
+        batch = await _claim(rig, other)
+        await rig.upstream.guard(batch, submitter.submit(batch))
+        assert remote.calls["submit"] == 1
+
+        assert (await look(rig, reconciler, 1_000)).state is BatchState.SEALED
+
+
+async def test_what_was_cancelled_in_doubt_is_not_sent_again(tmp_path: Path) -> None:
+    """Surely not there, and wanted by nobody: its requests end, and nothing is created."""
+    async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        lost = await doubted(rig, "a", "b", created=False)
+        await rig.ledger.batches.cancel_members(lost.id, cancelled(), rig.clock.now())
+        await Janitor(rig.upstream, rig.waiters, Server(), Storage(), rig.retries).round()
+        reconciler = reconciler_of(rig)
+        await look(rig, reconciler, 1)
+
+        assert (await look(rig, reconciler, 1_000)).state is BatchState.DISSOLVED
+        assert await rig.states() == [RequestState.CANCELLED] * 2
+
+
+async def test_a_held_batch_that_nobody_wants_ends(tmp_path: Path) -> None:
+    """Its candidate's results are gone, so it can never be proven: cancelling it is the way out, and is final."""
+    async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        lost = await doubted(rig, "a", "b", created=True)
+        reconciler = reconciler_of(rig)
+        assert (await look(rig, reconciler, 1)).state is BatchState.RECONCILING
+        await rig.ledger.batches.cancel_members(lost.id, cancelled(), rig.clock.now())
+        janitor = Janitor(rig.upstream, rig.waiters, Server(), Storage(), rig.retries)
+        await janitor.round()
+        assert (await look(rig, reconciler, 10)).state is BatchState.RECONCILING
+        rig.remote.before["fetch"].append(Missing("archived"))
+        assert (await look(rig, reconciler, 100)).state is BatchState.DISSOLVED
+        assert await rig.states() == [RequestState.CANCELLED] * 2
+
+
+async def test_a_strangers_results_do_not_stand_before_ours(tmp_path: Path) -> None:
+    """Of two candidates one cannot be read: the other is read all the same, and taken when it is ours."""
+    async with open_rig(tmp_path, plugin=FussyProvider) as rig:
+        stranger(rig, "fake-theirs", lines=2)
+        await doubted(rig, "a", "b", created=True)
+        taken = await look(rig, reconciler_of(rig), 100)
+
+        assert (taken.state, taken.remote_id) == (BatchState.SUBMITTED, "fake-2")
+
+
+@pytest.mark.parametrize("verb", ["find", "fetch"])
+async def test_the_look_for_copies_does_not_cost_the_results(verb: str, tmp_path: Path) -> None:
+    """What is still not to be looked for after `give_up_hours` is let be: our own results are there, and are taken."""
+    async with open_rig(tmp_path, plugin=FussyProvider) as rig:
+        await doubted(rig, "a", "b", created=True)
+        assert (await look(rig, reconciler_of(rig), 100)).state is BatchState.SUBMITTED
+        ended = RemoteBatch(remote_id="fake-1", state=RemoteState.ENDED, total=2)
+        await rig.ledger.batches.ended(await claimed(rig), ended, rig.clock.now())
+        if verb == "fetch":
+            stranger(rig, "fake-theirs", lines=2, turnaround_seconds=0)
+        cache = Cache.open(tmp_path / "cache", CacheSettings())
+        collector = Collector(rig.upstream, rig.waiters, cache, rig.retries, rig.tasks, ended=asyncio.Event())
+        for days in (1, 1, 1, 5):
+            await rig.clock.advance(days * 86_400)
+            rig.remote.before["find"].extend([Retryable("unavailable")] if verb == "find" else [])
+            batch = await claimed(rig)
+            await rig.upstream.guard(batch, collector.collect(batch))
+            rig.remote.before["find"].clear()
+        cache.close()
+
+        assert (await rig.batch()).state is BatchState.COLLECTED
+        assert await rig.states() == [RequestState.SUCCEEDED] * 2
+
+
+async def _sealed_for(rig: Rig, provider: str) -> int:
+    """A batch of one request of this table; its number."""
+    await rig.admit(f"for {provider}", provider=provider)
+    windows = await rig.ledger.lanes.windows(rig.clock.now())
+    [lane] = [window.lane_id for window in windows if window.lane.provider == provider]
+    home = rig.router.providers[provider].home
+    batch = await rig.ledger.batches.seal(lane, Cut(), new_marker(), "shared", home, rig.clock.now())
+    assert batch is not None
+    return batch.id
+
+
+async def _claim(rig: Rig, batch_id: int) -> BatchRow:
+    batch = await rig.ledger.batches.claim_one(batch_id)
+    assert batch is not None
+    return batch
