@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar
 
-import orjson
 from aiohttp import web
 
-from gateway.clock import Clock
 from gateway.sandbox import (
     Directive,
     FaultKind,
@@ -20,15 +15,17 @@ from gateway.sandbox import (
     Operation,
     Outcome,
     Route,
-    SandboxSettings,
     Simulator,
     StoredBatch,
-    body_hash,
+    bearer_key,
+    distorted,
+    json_object,
     new_id,
+    reply,
 )
 from gateway_openai.simulated.batches import Batches
 from gateway_openai.simulated.chat import completion
-from gateway_openai.simulated.files import Files, reply
+from gateway_openai.simulated.files import Files
 from gateway_openai.simulated.lines import chat_problem, read_frame
 from gateway_openai.simulated.objects import error_object, row
 from gateway_openai.simulated.shape import Shape
@@ -46,13 +43,6 @@ class OpenAISimulator(Simulator):
     priced_model: ClassVar[str] = "gpt-4.1-mini"
     #: Where the simulated service differs from OpenAI.
     shape: ClassVar[Shape] = Shape()
-
-    def __init__(
-        self, *, clock: Clock, name: str = "", settings: SandboxSettings | None = None, directory: Path | None = None
-    ) -> None:
-        """As any simulator."""
-        super().__init__(clock=clock, name=name, settings=settings, directory=directory)
-        self._numbers = itertools.count(1)
 
     def routes(self) -> Iterator[Route]:
         """Files, batches, chat completions, models; at every address the service has."""
@@ -74,26 +64,15 @@ class OpenAISimulator(Simulator):
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """One chat completion, at once."""
         raw = await request.read()
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            body = None
-        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        body = json_object(raw) or {}
+        model = body.get("model")
+        if not isinstance(model, str):
             return self.refuse(400, "We could not parse the JSON body of your request, or it names no model.")
         if body.get("stream"):
             return self.refuse(400, "This simulator does not stream.", param="stream")
-        name = body_hash(body)
-        call_id = f"sync-{next(self._numbers)}"
-        self.ledger.completed(call_id, name)
-        if self.settings.completion_seconds > 0:
-            await self.clock.sleep(self.settings.completion_seconds)
-        line = Line(custom_id=call_id, model=body["model"], body=body)
-        told = self.told(raw, line)
-        outcome = self.answer(line, told) if told is None or told.status is None else self.failure(told.status)
-        response = reply(outcome.body)
-        response.set_status(outcome.status or 504)
-        response.headers["x-request-id"] = f"req_{call_id}"
-        return response
+        line = await self.take_call(body, model=model)
+        outcome = self.outcome(raw, line)
+        return reply(outcome.body, outcome.status or 504, {"x-request-id": f"req_{line.custom_id}"})
 
     async def models(self, _request: web.Request) -> web.StreamResponse:
         """The models that are listed."""
@@ -105,17 +84,11 @@ class OpenAISimulator(Simulator):
 
     def refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> web.Response:
         """OpenAI's error object."""
-        response = reply(error_object(status, message, code, param))
-        response.set_status(status)
-        response.headers["x-request-id"] = new_id("req_")
-        return response
+        return reply(error_object(status, message, code, param), status, {"x-request-id": new_id("req_")})
 
     def authorised(self, request: web.Request) -> bool:
-        """A bearer key, which has to be the configured one if there is one; `api-key` and the like do as well."""
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        offered = key if scheme.lower() == "bearer" else request.headers.get("api-key", "")
-        wanted = self.settings.api_key
-        return bool(offered) if not wanted else hmac.compare_digest(offered.encode(), wanted.encode())
+        """A bearer key; one in `api-key` does as well."""
+        return self.accepts(bearer_key(request) or request.headers.get("api-key", ""))
 
     def read_line(self, line: bytes, batch: StoredBatch) -> Line:
         """A line's frame, as validation reads it."""
@@ -146,14 +119,7 @@ class OpenAISimulator(Simulator):
 
     def distort(self, row: bytes, fault: FaultKind) -> bytes:
         """Anomalies that have been seen in the wild."""
-        shown = orjson.loads(row)
-        if fault is FaultKind.ROW_UNKNOWN_ID:
-            shown["custom_id"] = new_id("unknown-")
-        elif fault is FaultKind.ROW_STATUS_0:
-            shown["response"] = {"status_code": 0, "request_id": "", "body": None}
-        elif fault is FaultKind.ROW_NO_CHOICES:
-            shown["response"]["body"]["choices"] = []
-        return orjson.dumps(shown)
+        return distorted(row, fault)
 
     def _model(self, name: str) -> dict[str, object]:
         return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sandbox"}

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile, page
-from gateway_openai.simulated.files import reply
+from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile, page, reply
 from gateway_openai.simulated.lines import metadata_problem, read_frame
 from gateway_openai.simulated.objects import batch_object, list_object
 from gateway_openai.simulated.shape import Shape

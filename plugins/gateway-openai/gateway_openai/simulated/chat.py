@@ -2,121 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import orjson
-
-from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of
-
-_REFUSAL = "I'm sorry, I cannot help with that."
-_BYTES_PER_TOKEN = 4
+from gateway.sandbox import ChatChoice, Directive, Outcome, chat_answer
 
 
 def completion(body: Mapping[str, object], line_id: str, now: float, told: Directive | None = None) -> Outcome:
     """The chat completion for a body that `chat_problem` has nothing against."""
-    name = body_hash(body)
-    sample = line_id if sampled(body) else None
-    count = body.get("n")
-    refused = told is not None and told.word == "refusal"
-    choices = [
-        _choice(body, name if index == 0 else f"{name} choice {index}", sample, index=index, refused=refused)
-        for index in range(count if isinstance(count, int) else 1)
-    ]
-    answered = sum(tokens for _, tokens in choices)
-    asked = tokens_of(len(orjson.dumps(body.get("messages"))))
-    unique = hashlib.blake2b(f"{name} {line_id}".encode(), digest_size=12).hexdigest()
-    answer: dict[str, object] = {
-        "id": f"chatcmpl-{unique}",
-        "object": "chat.completion",
-        "created": int(now),
-        "model": body.get("model"),
-        "choices": [choice for choice, _ in choices],
-        "usage": {
-            "prompt_tokens": asked,
-            "completion_tokens": answered,
-            "total_tokens": asked + answered,
-            "prompt_tokens_details": {"cached_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0},
-        },
-        "service_tier": "default",
-        "system_fingerprint": "fp_sandbox",
+    answer = chat_answer(body, line_id, told)
+    details = {
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
-    return Outcome(status=200, body=answer, input_tokens=asked, output_tokens=answered)
+    return answer.outcome(
+        {
+            "id": f"chatcmpl-{answer.unique(12)}",
+            "object": "chat.completion",
+            "created": int(now),
+            "model": body.get("model"),
+            "choices": [_choice(choice) for choice in answer.choices],
+            "usage": {**answer.usage, **details},
+            "service_tier": "default",
+            "system_fingerprint": "fp_sandbox",
+        }
+    )
 
 
-def last_text(messages: object) -> str:
-    """The text of the last user message; of the last message of all if there is none."""
-    texts = [
-        (message.get("role"), _text(message.get("content")))
-        for message in (messages if isinstance(messages, list) else ())
-        if isinstance(message, dict)
-    ]
-    asked = [text for role, text in texts if role == "user"] or [text for _, text in texts]
-    return asked[-1] if asked else ""
-
-
-def _choice(
-    body: Mapping[str, object], name: str, sample: str | None, *, index: int, refused: bool
-) -> tuple[dict[str, object], int]:
-    """One choice, and its tokens; `name` tells whose it is."""
+def _choice(choice: ChatChoice) -> dict[str, object]:
     message: dict[str, object] = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
-    finish = "stop"
-    call = _tool(body)
-    if refused:
-        message["refusal"] = text = _REFUSAL
-    elif call is not None:
-        text = orjson.dumps(instance(call.get("parameters", {"type": "object"}), name)).decode()
-        function = {"name": call.get("name"), "arguments": text}
-        message["tool_calls"] = [{"id": f"call_{name.replace(' ', '_')}", "type": "function", "function": function}]
-        finish = "tool_calls"
+    if choice.called:
+        message["tool_calls"] = [choice.call]
     else:
-        text = _formatted(body.get("response_format"), name) or answer_text(
-            last_text(body.get("messages")), name, sample
-        )
-        limit = _limit(body)
-        if limit is not None and tokens_of(len(text)) > limit:
-            text, finish = text[: limit * _BYTES_PER_TOKEN], "length"
-        message["content"] = text
-    choice: dict[str, object] = {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
-    return choice, tokens_of(len(text))
-
-
-def _formatted(wanted: object, name: str) -> str | None:
-    """The answer in a wanted JSON format; None when plain text is wanted."""
-    if not isinstance(wanted, dict):
-        return None
-    if wanted.get("type") == "json_object":
-        return orjson.dumps({"answer": name}).decode()
-    schema = wanted.get("json_schema")
-    if wanted.get("type") == "json_schema" and isinstance(schema, dict):
-        return orjson.dumps(instance(schema.get("schema", {}), name)).decode()
-    return None
-
-
-def _tool(body: Mapping[str, object]) -> Mapping[str, object] | None:
-    """The function that has to be called; None when the model is free to write text, which it then does."""
-    choice, tools = body.get("tool_choice"), body.get("tools")
-    functions = [
-        function
-        for tool in (tools if isinstance(tools, list) else ())
-        if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict)
-    ]
-    if choice == "required":
-        return functions[0] if functions else None
-    if isinstance(choice, dict) and isinstance(named := choice.get("function"), dict):
-        return next((function for function in functions if function.get("name") == named.get("name")), None)
-    return None
-
-
-def _limit(body: Mapping[str, object]) -> int | None:
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    return limit if isinstance(limit, int) else None
-
-
-def _text(content: object) -> str:
-    """A message's content as text: a string, or the text parts of a list."""
-    if isinstance(content, str):
-        return content
-    parts: Sequence[object] = content if isinstance(content, list) else ()
-    return "\n".join(str(part.get("text")) for part in parts if isinstance(part, dict) and part.get("type") == "text")
+        message["refusal" if choice.refused else "content"] = choice.text
+    return {"index": choice.index, "message": message, "logprobs": None, "finish_reason": choice.finish}

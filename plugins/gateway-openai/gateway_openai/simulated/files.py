@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-import orjson
 from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredFile, new_id, page
+from gateway.sandbox import Operation, Route, Simulator, StoredFile, new_id, page, receive, reply, send
 from gateway_openai.simulated.objects import file_object, list_object
-from gateway_openai.simulated.uploads import receive
 
 _PURPOSES = frozenset({"batch", "assistants", "fine-tune", "vision", "user_data", "evals"})
 _MAX_UPLOAD_BYTES = 512_000_000
@@ -56,8 +53,6 @@ class Files:
             simulator.store.path(file_id).unlink(missing_ok=True)
             return simulator.refuse(400, problem[0], param=problem[1])
         now = simulator.clock.now()
-        lag = simulator.faults.take(FaultKind.FILE_LAG) if simulator.faults else None
-        hidden = lag.seconds if lag is not None else simulator.settings.file_lag_seconds
         file = StoredFile(
             id=file_id,
             filename=form.filename or "",
@@ -66,7 +61,7 @@ class Files:
             created=now,
             expires=now + lifetime if lifetime else None,
             pending_until=now + simulator.settings.file_pending_seconds,
-            hidden_until=now + hidden,
+            hidden_until=simulator.found_from(),
         )
         simulator.store.put_file(file)
         return reply(file_object(file, now))
@@ -96,11 +91,7 @@ class Files:
         file = self._file(request)
         if file is None:
             return self._lost(request)
-        path = self._simulator.store.path(file.id)
-        faults = self._simulator.faults
-        if faults and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path):
-            return await _half(request, path.read_bytes())
-        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+        return await send(self._simulator, request, self._simulator.store.path(file.id))
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Forget a file."""
@@ -119,12 +110,7 @@ class Files:
         return self._simulator.refuse(404, f"No such File object: {request.match_info['file_id'][:64]}", param="id")
 
 
-def reply(content: object) -> web.Response:
-    """A JSON answer."""
-    return web.Response(body=orjson.dumps(content), content_type="application/json")
-
-
-def _lifetime(fields: dict[str, str]) -> int | None:
+def _lifetime(fields: Mapping[str, str]) -> int | None:
     """Seconds until the file expires; None when the fields are wrong."""
     anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
     if anchor is None and seconds is None:
@@ -132,14 +118,3 @@ def _lifetime(fields: dict[str, str]) -> int | None:
     if anchor != "created_at" or seconds is None or not seconds.isdecimal():
         return None
     return int(seconds) if 3_600 <= int(seconds) <= 2_592_000 else None
-
-
-async def _half(request: web.Request, content: bytes) -> web.StreamResponse:
-    """Half of a file, then a cut connection."""
-    response = web.StreamResponse(headers={"Content-Length": str(len(content))})
-    await response.prepare(request)
-    await response.write(content[: len(content) // 2])
-    await asyncio.sleep(0)
-    if request.transport is not None:
-        request.transport.close()
-    return response
