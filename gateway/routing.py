@@ -53,11 +53,12 @@ class ConfiguredProvider:
         self.account = table.account
         #: None: no installed plugin brings it.
         self.kind = kind
-        self.limits = _merged(_limits(kind, settings), table)
+        limits, vague = _limits(kind, settings)
+        self.limits = _merged(limits, table)
         #: Where its calls go; a simulator's address for a sandboxed one. Empty: where its SDK goes by itself.
         self.base_url = settings.base_url if settings is not None else ""
         self._settings = settings
-        self._reason = reason
+        self._reason = reason or vague
         self._clock = clock
         self._home = directory / table.name
         self._instance: Provider | None = None
@@ -116,8 +117,7 @@ class ConfiguredProvider:
         try:
             self._instance = self.kind(self.name, self._settings, self._clock, self._home)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            raised = " ".join(f"{type(error).__name__}: {error}".split())
-            self._reason = f"the kind {self.table.kind} could not make it: {raised}{_advice(error)}"
+            self._reason = f"the kind {self.table.kind} could not make it: {_raised(error)}{_advice(error)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,11 +287,24 @@ def _advice(error: Exception) -> str:
     return f"; install what its plugin needs, which has the module {package}, and start again" if package else ""
 
 
-def _limits(kind: type[Provider] | None, settings: ProviderSettings | None) -> Limits:
-    """What the kind allows, as far as it is known."""
+def _limits(kind: type[Provider] | None, settings: ProviderSettings | None) -> tuple[Limits, str | None]:
+    """What the kind allows, as far as it is known; and why it cannot say so under these settings, which is a bug in it."""
     if kind is None:
-        return Limits()
-    return kind.limits if settings is None else kind.limits_of(settings)
+        return Limits(), None
+    if settings is None:
+        return kind.limits, None
+    try:
+        limits: object = kind.limits_of(settings)
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        return kind.limits, f"the kind {kind.kind} could not say its limits: {_raised(error)}"
+    if not isinstance(limits, Limits):
+        return kind.limits, f"the kind {kind.kind} could not say its limits: limits_of returned {type(limits).__name__}"
+    return limits, None
+
+
+def _raised(error: Exception) -> str:
+    """One line of what was raised."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _merged(limits: Limits, table: ProviderTable) -> Limits:

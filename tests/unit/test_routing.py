@@ -222,6 +222,28 @@ def test_a_kind_that_cannot_be_made_is_disabled(directory: Path) -> None:
         routes.resolve("gpt-4.1")
 
 
+@pytest.mark.parametrize("said", [RuntimeError("no\nlimits"), None])
+def test_a_kind_that_cannot_say_its_limits_is_disabled(directory: Path, said: object) -> None:
+    """It raises, or says something else: that provider is disabled, with one line of why, and the start goes on."""
+
+    class Vague(Plain):
+        kind = "plain"
+
+        @classmethod
+        def limits_of(cls, settings: ProviderSettings) -> Limits:  # noqa: ARG003 - it does not even look
+            if isinstance(said, Exception):
+                raise said
+            return said  # type: ignore[return-value]
+
+    configuration = Configuration(providers={"a": table("a")}, routes=())
+    made = build_router(configuration, {"plain": Vague}, clock=FakeClock(), directory=directory)
+    reason = made.providers["a"].disabled_reason
+
+    assert (reason or "").startswith("the kind plain could not say its limits: ")
+    assert "\n" not in (reason or "")
+    assert made.providers["a"].limits == Plain.limits
+
+
 def test_a_missing_sdk_is_named_with_what_to_do(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind whose SDK is not installed disables its provider, and says which module it wants."""
 
