@@ -48,7 +48,7 @@ def test_an_installed_plugin_is_listed(site: Path) -> None:
 async def test_a_request_is_answered_through_it(site: Path, tmp_path: Path) -> None:
     """An ordinary call gets its answer out of a batch of the example's provider, whose simulator the gateway runs."""
     async with open_stand(tmp_path) as stand:
-        stand.kind = 'kind = "echo"\nsandbox = true'
+        stand.kind, stand.provider_url = 'kind = "echo"\nsandbox = true', ""
         stand.launch(PYTHONPATH=str(site))
         await until(lambda: stand.events("listening"), "serve says that it listens")
         async with stand.client() as client:
