@@ -140,8 +140,9 @@ async def start_simulators(
 ) -> dict[str, str]:
     """Start the simulator of each provider with `sandbox = true`; returns their base URLs by provider.
 
-    A table with a `base_url` means a simulator that runs there already (`batchway sandbox`). The others' state is kept in the storage directory, so that a restarted gateway finds its remote batches again. One that cannot
-    be loaded is named in the log, and its provider is disabled.
+    A table with a `base_url` means a simulator that runs there already (`batchway sandbox`). The others' state is kept in
+    the storage directory, so that a restarted gateway finds its remote batches again. One that cannot be loaded is named
+    in the log, and its provider is disabled.
     """
     simulated = [table for table in configuration.providers.values() if table.sandbox]
     running = {table.name: base_url for table in simulated if (base_url := str(table.settings.get("base_url") or ""))}
