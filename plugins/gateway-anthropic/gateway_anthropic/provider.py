@@ -211,7 +211,7 @@ class AnthropicProvider(Provider):
 
         params = orjson.loads(payload)["params"]
         try:
-            async with creating():
+            async with creating("complete"):
                 response = await self._client.post(
                     "/v1/messages", body=params, cast_to=httpx2.Response, options={"timeout": self._transfer}
                 )

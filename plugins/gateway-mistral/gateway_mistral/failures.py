@@ -39,7 +39,7 @@ def judge(file_id: str | None, answer: Answered, what: str) -> ProviderError | N
     """Mistral says by text only that a file is not there yet, and by several statuses that there is no room."""
     if what == CREATE and file_id and answer.status in (400, 404, 422) and _names_file(str(answer.content), file_id):
         return Retryable(f"{what}: {answer.reason}", retry_after=_FILE_PAUSE)
-    if answer.status not in (401, 402, 404, 413) and no_room(answer.reason):
+    if answer.status not in (402, 413) and no_room(answer.reason):
         return TokenLimit(f"{what}: {answer.reason}", retry_after=answer.retry_after)
     return None
 

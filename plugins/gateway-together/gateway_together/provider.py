@@ -168,7 +168,7 @@ class TogetherProvider(Provider):
         import together
 
         try:
-            async with creating():
+            async with creating("complete"):
                 response = await self._client.post(
                     call.endpoint,
                     body=sent_body(call),
