@@ -172,8 +172,7 @@ class Completer:
             field_in_the_way = error.field if isinstance(error, Unsupported) else None
             await self._settle(errand, refused(errand.way, 0, error.reason, param=field_in_the_way))
         except PluginFault as error:
-            self._upstream.metrics.completions.of(errand.provider.name, "fault").inc()
-            await self._pause_lane(errand, trouble(error))
+            await self._faulty(errand, error)
         except (ProviderError, TimeoutError) as error:
             self._hold_back(errand, trouble(error), None)
             await self._settle_result(errand, _unanswered(error))
@@ -205,8 +204,17 @@ class Completer:
         # The first time it loads a price list.
         pricing = await asyncio.to_thread(upstream.single_pricing, errand.provider, errand.lane.lane.model)
         now = upstream.clock.now()
-        settlement = settle_by(errand.way, result, errand.claimed.member, pricing, self._retries, now=now)
+        try:
+            settlement = settle_by(errand.way, result, errand.claimed.member, pricing, self._retries, now=now)
+        except Exception as error:  # noqa: BLE001 - a body that is no JSON, say
+            await self._faulty(errand, upstream.accounts.fault(errand.provider, "complete", error))
+            return
         await self._settle(errand, settlement)
+
+    async def _faulty(self, errand: Errand, fault: PluginFault) -> None:
+        """A bug in the plugin would strike the next request too: the lane waits. What it struck may have been answered."""
+        await self._settle_result(errand, _unanswered(fault))
+        await self._written(lambda: self._park(errand.lane, trouble(fault), PARK_SECONDS))
 
     async def _settle(self, errand: Errand, settlement: Settlement) -> None:
         """Commit what the call came to, then wake its callers and remember its answer."""
@@ -235,7 +243,7 @@ class Completer:
         self._waiters.wake(await self._upstream.ledger.requests.endings([errand.claimed.member.seq]))
 
     async def _pause_lane(self, errand: Errand, reason: str) -> None:
-        """A bug would strike the next request too: the lane waits, and says why."""
+        """A bug of ours would strike the next request too: the lane waits, and says why."""
         await self._written(lambda: self._park(errand.lane, reason, PARK_SECONDS))
         await self._give_back(errand)
 
@@ -259,7 +267,7 @@ class Completer:
         )
 
 
-def _unanswered(error: ProviderError | TimeoutError) -> Result:
+def _unanswered(error: ProviderError | PluginFault | TimeoutError) -> Result:
     """A call of which nobody knows what came: it may have been answered, so it counts as an attempt."""
     late = isinstance(error, TimeoutError)
     said = "the call took longer than its time limit" if late else trouble(error)

@@ -21,7 +21,7 @@ from gateway.errors import (
     Unauthorised,
     Unsupported,
 )
-from gateway.records import RequestState
+from gateway.records import RequestState, Result
 from tests.unit.pipeline.single import Shop, ending_of, failed, open_shop
 
 QUEUED, SUCCEEDED, FAILED = RequestState.QUEUED, RequestState.SUCCEEDED, RequestState.FAILED
@@ -201,7 +201,7 @@ async def test_a_bug_in_a_plugin_parks_its_lane(shop: Shop) -> None:
     assert parked is not None
     assert parked.parked_reason is not None
     assert "KeyError" in parked.parked_reason
-    assert (parked.state, parked.attempts) == (QUEUED, 0)
+    assert (parked.state, parked.attempts) == (QUEUED, 1)
     assert asked == ["q", "other"]
     assert after is not None
     assert after.state is SUCCEEDED
@@ -209,6 +209,23 @@ async def test_a_bug_in_a_plugin_parks_its_lane(shop: Shop) -> None:
     found = await shop.rig.ledger.requests.find(None, "", later.custom_id)
     assert found is not None
     assert found.parked_reason is None
+
+
+@pytest.mark.parametrize(
+    "bug", [KeyError("oops"), Result(line_id=None, status=200, body={"choices": [], "at": object()})]
+)
+async def test_a_bug_in_a_plugin_is_not_paid_for_ever(shop: Shop, bug: Exception | Result) -> None:
+    """The server may have answered before the plugin failed: such a call is an attempt, and they are used up."""
+    shop.server.script["q"] = deque([bug] * 9)
+    [admission] = await shop.queue("q")
+    for _ in range(6):
+        await shop.finish()
+        await shop.rig.clock.advance(301)
+    ending = await ending_of(shop, admission.seq)
+
+    assert len(shop.server.asked) == shop.rig.retries.max_attempts
+    assert (ending.status, ending.code) == (503, "attempts_exhausted")
+    assert b"plugin of kind" in ending.body
 
 
 async def test_the_ledgers_hiccup_does_not_lose_an_answer(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
