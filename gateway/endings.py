@@ -180,11 +180,13 @@ def _refused(result: Result, way: Way) -> Ending:
     """The ending of a request whose line the provider refused for good."""
     error = result.error or ErrorBody(message="The provider refused the request.", type="invalid_request_error")
     if result.status in PERMANENT:
+        # Not every provider gives a type of OpenAI's, and plugins fill in this one before they look at the status.
+        kind = "invalid_request_error" if error.type == "upstream_error" else error.type
         return Ending(
             state=RequestState.FAILED,
             status=result.status,
             code=error.code,
-            body=openai_error(error.code, error.message, error.type, error.param),
+            body=openai_error(error.code, error.message, kind, error.param),
             permanent=True,
             provider=way.provider,
             batch=way.batch,

@@ -48,7 +48,7 @@ def encoded(plugin: Provider, call: Call) -> Encoded:
             return Encoded(payload=encoded(plugin, _without_n(call)).payload, times=times)
         raise Refusal(
             "unsupported_field",
-            f"{error.reason} (field {error.field!r}, provider {plugin.name!r}). Nothing was sent or paid.",
+            f"Field {error.field!r}, provider {plugin.name!r}: {error.reason}. Nothing was sent or paid.",
             param=error.field,
         ) from error
     except Exception as error:

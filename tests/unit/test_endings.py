@@ -165,6 +165,14 @@ def test_what_can_only_fail_again_keeps_status_and_message(status: int) -> None:
     assert not settlement.billed
 
 
+def test_a_refusal_without_a_type_is_the_callers() -> None:
+    """Where the provider gives no type of OpenAI's, a 400 says what OpenAI says: the request is invalid."""
+    untyped = ErrorBody(message="no such field", type="upstream_error", code="invalid_argument")
+    settlement = settled(Result(line_id="x-2", status=400, error=untyped))
+
+    assert error_in(settlement)["type"] == "invalid_request_error"
+
+
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_our_credentials_are_not_the_callers_fault(status: int) -> None:
     """A line 401, 402 or 403 is a 502: the caller's own key is not meant."""
