@@ -9,6 +9,7 @@ import orjson
 
 from gateway import ErrorBody, Result
 from gateway.chat import Called, ChatUsage, Choice, Finish, carry, completion
+from gateway.rows import failure, json_row, unreadable
 from gateway_anthropic.layout import KEY, noted
 
 #: The provider's types of errors -> the status that an HTTP answer of the type has. Unknown types count as 500.
@@ -46,16 +47,13 @@ _MAX_COUNT = 2**53
 
 def decode_row(row: bytes) -> Result:
     """What `row` says; a row that cannot be understood is retriable, and without a line id if it names none."""
-    try:
-        content = orjson.loads(row)
-    except orjson.JSONDecodeError:
-        return _unreadable(None, "a result row is not JSON")
-    if not isinstance(content, dict):
-        return _unreadable(None, "a result row is not a JSON object")
+    content = json_row(row)
+    if isinstance(content, Result):
+        return content
     name, result = content.get("custom_id"), content.get("result")
     line_id = name if isinstance(name, str) and name else None
     if not isinstance(result, dict):
-        return _unreadable(line_id, "a result row has no result")
+        return unreadable(line_id, "a result row has no result")
     match result.get("type"):
         case "succeeded":
             return decode_message(line_id, result.get("message"))
@@ -65,17 +63,17 @@ def decode_row(row: bytes) -> Result:
             return _unanswered(line_id, 504, "batch_expired", "The batch expired before this request was run.")
         case "canceled" | "cancelled":
             return _unanswered(line_id, 499, "batch_cancelled", "The batch was cancelled before this request was run.")
-    return _unreadable(line_id, "a result has a type that is not known")
+    return unreadable(line_id, "a result has a type that is not known")
 
 
 def decode_message(line_id: str | None, message: object) -> Result:
     """An answered Message as a chat completion."""
     if not isinstance(message, dict) or not isinstance(message.get("content"), list):
-        return _unreadable(line_id, "a result has no message", status=200)
+        return unreadable(line_id, "a result has no message", status=200)
     blocks = [block for block in message["content"] if isinstance(block, dict)]
     stop = message.get("stop_reason")
     if stop == "pause_turn":
-        return _unreadable(line_id, "the model paused in the middle of its turn", status=502)
+        return unreadable(line_id, "the model paused in the middle of its turn", status=502)
     choice = _choice(blocks, stop, message.get("stop_details"))
     body = completion(
         [choice],
@@ -99,12 +97,7 @@ def decode_error(line_id: str | None, error: object, status: int | None = None) 
     if known == 400 and UNPAID in message.lower():
         known = 402
     body = ErrorBody(message=message, type=kind or "upstream_error", code=kind or None)
-    return Result(line_id=line_id, status=known, error=body, retriable=is_retriable(known))
-
-
-def is_retriable(status: int) -> bool:
-    """Whether a line with `status` may do better next time; 0 stands for none at all."""
-    return status in (0, 408, 409, 425, 429, 499) or status >= 500
+    return failure(line_id, known, body)
 
 
 def _choice(blocks: Sequence[Mapping[str, object]], stop: object, details: object) -> Choice:
@@ -157,11 +150,6 @@ def _usage(usage: object) -> ChatUsage | None:
 
 def _unanswered(line_id: str | None, status: int, code: str, message: str) -> Result:
     error = ErrorBody(message=message, type="upstream_error", code=code)
-    return Result(line_id=line_id, status=status, error=error, retriable=True)
-
-
-def _unreadable(line_id: str | None, message: str, *, status: int = 0) -> Result:
-    error = ErrorBody(message=message, type="upstream_error", code="unreadable_result")
     return Result(line_id=line_id, status=status, error=error, retriable=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +22,11 @@ from gateway.sandbox import (
     SandboxSettings,
     Simulator,
     StoredBatch,
+    bearer_key,
     body_hash,
+    json_object,
     new_id,
+    reply,
 )
 from gateway.sandbox.directives import directive
 from gateway_anthropic.settings import CURRENT_VERSION, SAMPLING_VERSION
@@ -57,7 +58,6 @@ class AnthropicSimulator(Simulator):
     ) -> None:
         """As any simulator; limits that nobody has set are the provider's."""
         super().__init__(clock=clock, name=name, settings=_with_limits(settings), directory=directory)
-        self._numbers = itertools.count(1)
 
     def routes(self) -> Iterator[Route]:
         """Batches, messages, models; each wants a version."""
@@ -72,28 +72,22 @@ class AnthropicSimulator(Simulator):
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """One Message, at once."""
         raw = await request.read()
-        try:
-            params = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            params = None
-        if not isinstance(params, dict):
+        params = json_object(raw)
+        if params is None:
             return self.refuse(400, "The request body is not valid JSON.")
         if params.get("stream"):
             return self.refuse(400, "stream: This simulator does not stream.")
         problem = params_problem(params, request.headers.get("anthropic-version", ""), batched=False)
         if problem is not None:
             return self.refuse(400, problem)
-        call_id = f"sync-{next(self._numbers)}"
-        self.ledger.completed(call_id, body_hash(params))
-        if self.settings.completion_seconds > 0:
-            await self.clock.sleep(self.settings.completion_seconds)
-        told = self.told(raw, Line(custom_id=call_id, body=params))
+        line = await self.take_call(params)
+        told = self.told(raw, line)
         if told is not None and told.status is not None:
             return self.refuse(told.status, f"The sandbox was told to fail with {told.status}.")
         if told is not None and told.word in ("timeout", "expired"):
             return self.refuse(504, "The request timed out.")
-        outcome = answer(params, call_id, told, batched=False)
-        return _reply(outcome.body, new_id("req_"))
+        outcome = answer(params, line.custom_id, told, batched=False)
+        return reply(outcome.body, headers=_numbered())
 
     async def models(self, _request: web.Request) -> web.StreamResponse:
         """The models that are listed; every name is served."""
@@ -102,22 +96,17 @@ class AnthropicSimulator(Simulator):
             for name in self.settings.models
         ]
         ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
-        return _reply({"data": shown, "has_more": False, **ends}, new_id("req_"))
+        return reply({"data": shown, "has_more": False, **ends}, headers=_numbered())
 
     def refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> web.Response:
         """Anthropic's error object. No room for tokens is told with 429 here."""
         status = 429 if code == "token_limit_exceeded" else status
         shown = error_object(status, message, code if code is not None and code.endswith("_error") else None)
-        response = _reply(shown, str(shown["request_id"]))
-        response.set_status(status)
-        return response
+        return reply(shown, status, {"request-id": str(shown["request_id"])})
 
     def authorised(self, request: web.Request) -> bool:
-        """A bearer token or `x-api-key`, which has to be the configured key if there is one."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        key = token if scheme.lower() == "bearer" else request.headers.get("X-Api-Key", "")
-        wanted = self.settings.api_key
-        return bool(key) if not wanted else hmac.compare_digest(key.encode(), wanted.encode())
+        """A bearer token, or a key in `x-api-key`."""
+        return self.accepts(bearer_key(request) or request.headers.get("X-Api-Key", ""))
 
     def new_batch_id(self) -> str:
         """As the provider's look."""
@@ -190,6 +179,6 @@ def _with_limits(settings: SandboxSettings | None) -> SandboxSettings:
     return chosen
 
 
-def _reply(content: object, request_id: str) -> web.Response:
-    headers = {"request-id": request_id}
-    return web.Response(body=orjson.dumps(content), content_type="application/json", headers=headers)
+def _numbered() -> dict[str, str]:
+    """The header that every answer has."""
+    return {"request-id": new_id("req_")}

@@ -13,7 +13,6 @@ import orjson
 from aiohttp import web
 
 from gateway.sandbox import (
-    FaultKind,
     Life,
     NewBatch,
     Operation,
@@ -24,6 +23,8 @@ from gateway.sandbox import (
     StoredFile,
     new_id,
     page,
+    reply,
+    send,
 )
 from gateway_anthropic.simulated.objects import RETENTION_SECONDS, TALLY, batch_object, list_object, tally
 
@@ -32,7 +33,6 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONGEST_NAME = 64
 #: Requests between two moments in which the loop may do something else.
 _SLICE = 200
-_CHUNK_BYTES = 1 << 18
 
 
 #: What a request's text and params were told to refuse the batch with; line 0 stands for: do not name it.
@@ -127,14 +127,14 @@ class Batches:
             return self._simulator.refuse(400, "after_id or before_id names no batch")
         items = [*reversed(part.items)] if before is not None else [*part.items]
         shown = [await self._shown(request, batch.id) for batch in items]
-        return _reply(list_object(shown, has_more=part.has_more))
+        return reply(list_object(shown, has_more=part.has_more))
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
         """One batch as it is now."""
         batch_id = request.match_info["batch_id"]
         if not self._simulator.known(batch_id):
             return self._lost(batch_id)
-        return _reply(await self._shown(request, batch_id))
+        return reply(await self._shown(request, batch_id))
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """All rows of a batch that has ended."""
@@ -146,7 +146,8 @@ class Batches:
         if not where.stage.ended or batch.results is None or archived:
             return self._simulator.refuse(404, f"Batch {batch_id[:64]} has no available results.")
         names = [name for name in (batch.results.output_file_id, batch.results.error_file_id) if name]
-        return await self._send(request, [self._simulator.store.path(name) for name in names])
+        paths = [self._simulator.store.path(name) for name in names]
+        return await send(self._simulator, request, *paths, content_type="application/x-jsonl")
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Ask for a batch's end; at first it always says that it is canceling."""
@@ -162,7 +163,7 @@ class Batches:
             "processing": self._simulator.store.batches[batch_id].total
         }
         shown |= {"processing_status": "canceling", "request_counts": running, "ended_at": None, "results_url": None}
-        return _reply(shown)
+        return reply(shown)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Forget a batch that has ended."""
@@ -173,7 +174,7 @@ class Batches:
         if not where.stage.ended:
             return self._simulator.refuse(400, f"Batch {batch_id[:64]} cannot be deleted while it is processing.")
         self._simulator.store.delete_batch(batch_id)
-        return _reply({"id": batch_id, "type": "message_batch_deleted"})
+        return reply({"id": batch_id, "type": "message_batch_deleted"})
 
     async def _spool(self, requests: Sequence[msgspec.Raw], path: Path) -> _Spooled:
         """Write the requests as lines, each checked for what fails a whole batch. Raises `Refused`."""
@@ -233,7 +234,7 @@ class Batches:
 
     def _reply(self, request: web.Request, batch_id: str) -> web.Response:
         batch = self._simulator.store.batches[batch_id]
-        return _reply(self._object(request, batch, self._simulator.glance(batch)))
+        return reply(self._object(request, batch, self._simulator.glance(batch)))
 
     def _refuse(self, made: StoredBatch, problem: Problem) -> web.Response:
         """A batch that was to fail in validation: here, the create call says so and makes none."""
@@ -247,24 +248,6 @@ class Batches:
     def _lost(self, batch_id: str) -> web.Response:
         return self._simulator.refuse(404, f"Message batch {batch_id[:64]} was not found.")
 
-    async def _send(self, request: web.Request, paths: Sequence[Path]) -> web.StreamResponse:
-        """The files, one behind the other, with their length; half of them under the fault for that."""
-        size = sum(path.stat().st_size for path in paths)
-        faults = self._simulator.faults
-        cut = faults and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path)
-        left = size // 2 if cut else size
-        response = web.StreamResponse(headers={"Content-Type": "application/x-jsonl", "Content-Length": str(size)})
-        await response.prepare(request)
-        for path in paths:
-            with path.open("rb") as file:
-                while left > 0 and (piece := file.read(min(left, _CHUNK_BYTES))):
-                    left -= len(piece)
-                    await response.write(piece)
-        if cut and request.transport is not None:
-            await asyncio.sleep(0)
-            request.transport.close()
-        return response
-
 
 def _model(line: bytes) -> str:
     model = orjson.loads(line)["params"].get("model")
@@ -276,7 +259,3 @@ def _requests(content: bytes) -> list[msgspec.Raw]:
         return msgspec.json.decode(content, type=_Body).requests
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"The request body is not valid: {error}") from None
-
-
-def _reply(content: object) -> web.Response:
-    return web.Response(body=orjson.dumps(content), content_type="application/json")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
-from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of
+from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of, unique_digits
 from gateway_anthropic.simulated.signing import redacted, thought
 
 #: The provider's own word for trying out thoughts that are not shown.
@@ -42,9 +41,8 @@ def answer(params: Mapping[str, object], line_id: str, told: Directive | None = 
         _speak(made, params, name, line_id if sampled(params) else None)
     asked = tokens_of(len(orjson.dumps([params.get("system"), params.get("messages")])))
     answered = max(1, len(orjson.dumps(made.blocks)) // _BYTES_PER_TOKEN)
-    unique = hashlib.blake2b(f"{name} {line_id}".encode(), digest_size=12).hexdigest()
     message: Block = {
-        "id": f"msg_{unique}",
+        "id": f"msg_{unique_digits(name, line_id, 12)}",
         "type": "message",
         "role": "assistant",
         "model": params.get("model"),
