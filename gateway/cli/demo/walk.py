@@ -158,7 +158,7 @@ async def _tell_returns(stage: Stage, asking: asyncio.Task[list[ChatCompletion]]
         for batch in reversed(batches):
             if batch.state is BatchState.COLLECTED and batch.id not in told:
                 told.add(batch.id)
-                stage.screen.say(f"Batch {batch.id} came back with {batch.count} answers.")
+                stage.screen.say(f"Batch {batch.id} came back from {batch.lane.provider} with {batch.count} answers.")
         over = answered and all(batch.state in (BatchState.COLLECTED, BatchState.DISSOLVED) for batch in batches)
         await stage.clock.sleep(_LOOK_SECONDS)
 
