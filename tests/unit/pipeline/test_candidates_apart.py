@@ -56,6 +56,25 @@ async def test_doubt_about_another_address_stops_no_create(tmp_path: Path) -> No
         assert [batch.state for batch in await rig.batches()] == [BatchState.RECONCILING, BatchState.SUBMITTED]
 
 
+async def test_doubt_of_a_table_that_is_gone_stops_no_create(tmp_path: Path) -> None:
+    """A batch in doubt whose table was removed, or disabled, cannot be looked for: its account goes on."""
+    clock = FakeClock()
+    settings = {"api_key": "fake-key", "remote": FakeRemote(clock=clock)}
+    tables = {
+        name: ProviderTable(name=name, kind="fake", account="shared", settings=settings) for name in ("one", "two")
+    }
+    async with open_rig(tmp_path, plugin=UnmarkedProvider, tables=tables, clock=clock) as rig:
+        lost, other = await _sealed_for(rig, "one"), await _sealed_for(rig, "two")
+        batch = await rig.ledger.batches.intend(await _claim(rig, lost), clock.now())
+        await rig.ledger.batches.doubt(batch, "lost", clock.now())
+        rig.router.providers["one"]._reason = "no key"
+        assert (await look(rig, reconciler_of(rig), 1)).state is BatchState.RECONCILING
+        batch = await _claim(rig, other)
+        await rig.upstream.guard(batch, submitter_of(rig).submit(batch))
+
+        assert (await rig.batches())[1].state is BatchState.SUBMITTED
+
+
 async def test_tables_of_one_account_share_their_doubts(tmp_path: Path) -> None:
     """What another table has on the same account is no candidate, and its open create is waited for."""
     clock = FakeClock()
