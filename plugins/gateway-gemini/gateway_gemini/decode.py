@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
-
-from gateway import ErrorBody, Result
+from gateway import Result
+from gateway.rows import json_row, unreadable
 from gateway_gemini.answer import chat_answer, failed
 from gateway_gemini.reading import count, items, mapping, number, text
 
 
 def decode_row(row: bytes) -> Result:
     """What `row` says; a row that cannot be understood is retriable, and without a line id if it names none."""
-    try:
-        content = orjson.loads(row)
-    except orjson.JSONDecodeError:
-        return _unreadable(None, "a result row is not JSON")
-    if not isinstance(content, dict):
-        return _unreadable(None, "a result row is not a JSON object")
+    content = json_row(row)
+    if isinstance(content, Result):
+        return content
     line_id = text(content.get("key")) or text(mapping(content.get("metadata")).get("key"))
     response = mapping(content.get("response"))
     error = content.get("error") or response.get("error") or content.get("status")
     if error and not _answers(response):
         return failed(error, line_id=line_id)
     if not response:
-        return _unreadable(line_id, "a result row has neither response nor error")
+        return unreadable(line_id, "a result row has neither response nor error")
     return decode_response(response, line_id=line_id)
 
 
@@ -45,7 +41,7 @@ def embedding_answer(response: Mapping[str, object], *, model: str = "", line_id
     found = items(response.get("embeddings")) or [response.get("embedding")]
     vectors = [[number(value) for value in items(mapping(each).get("values"))] for each in found]
     if not all(vectors) or any(value is None for vector in vectors for value in vector):
-        return _unreadable(line_id, "a result has an embedding without numbers")
+        return unreadable(line_id, "a result has an embedding without numbers")
     asked = count(mapping(response.get("usageMetadata")).get("promptTokenCount")) or 0
     body: dict[str, object] = {
         "object": "list",
@@ -58,8 +54,3 @@ def embedding_answer(response: Mapping[str, object], *, model: str = "", line_id
 
 def _answers(response: Mapping[str, object]) -> bool:
     return bool(response.keys() & {"candidates", "promptFeedback", "embedding", "embeddings"})
-
-
-def _unreadable(line_id: str | None, message: str) -> Result:
-    error = ErrorBody(message=message, type="upstream_error", code="unreadable_result")
-    return Result(line_id=line_id, status=0, error=error, retriable=True)

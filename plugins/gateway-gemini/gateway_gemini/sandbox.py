@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import itertools
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,15 +21,16 @@ from gateway.sandbox import (
     SandboxSettings,
     Simulator,
     StoredBatch,
-    body_hash,
+    json_object,
     new_id,
+    reply,
 )
 from gateway_gemini.encode import CHAT, EMBEDDINGS
 from gateway_gemini.simulated.batches import Batches
 from gateway_gemini.simulated.files import Files
 from gateway_gemini.simulated.generate import generate, google_error
 from gateway_gemini.simulated.lines import body_problem, embed, read_frame
-from gateway_gemini.simulated.objects import refusal, reply, row
+from gateway_gemini.simulated.objects import refusal, row
 from gateway_gemini.simulated.uploads import Uploads
 
 _VERSION = "/{version:v1|v1beta}"
@@ -49,7 +48,6 @@ class GeminiSimulator(Simulator):
     ) -> None:
         """As any simulator."""
         super().__init__(clock=clock, name=name, settings=settings, directory=directory)
-        self._numbers = itertools.count(1)
         #: Batches from files of at most so many lines are answered inline, as has been seen in the wild.
         self.inline_output_lines = 0
         #: Whether a cancelled batch shows what was done by then; no document says so. An expired one never does.
@@ -70,18 +68,11 @@ class GeminiSimulator(Simulator):
         """One answer, at once."""
         raw = await request.read()
         model, endpoint = request.match_info["model"], _SYNCHRONOUS[request.match_info["verb"]]
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            body = None
+        body = json_object(raw)
         problem = body_problem(body, model, endpoint)
-        if problem is not None:
-            return refusal(400, problem)
-        call_id = f"sync-{next(self._numbers)}"
-        self.ledger.completed(call_id, body_hash(body))
-        if self.settings.completion_seconds > 0:
-            await self.clock.sleep(self.settings.completion_seconds)
-        line = Line(custom_id=call_id, model=model, body=body)
+        if body is None or problem is not None:
+            return refusal(400, problem or "Invalid JSON payload received.")
+        line = await self.take_call(body, model=model)
         told = self.told(raw, line)
         if told is not None and (told.status is not None or told.word in ("timeout", "expired")):
             outcome = self.failure(told.status or 504)
@@ -102,10 +93,8 @@ class GeminiSimulator(Simulator):
         return refusal(status, message, code)
 
     def authorised(self, request: web.Request) -> bool:
-        """A key in `x-goog-api-key`, or in the query as `key`; it has to be the configured one if there is one."""
-        offered = request.headers.get("x-goog-api-key") or request.query.get("key", "")
-        wanted = self.settings.api_key
-        return bool(offered) if not wanted else hmac.compare_digest(offered.encode(), wanted.encode())
+        """A key in `x-goog-api-key`, or in the query as `key`."""
+        return self.accepts(request.headers.get("x-goog-api-key") or request.query.get("key", ""))
 
     def new_batch_id(self) -> str:
         """Lowercase letters and digits, as the API's own."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredBatch, StoredFile
-from gateway_gemini.simulated.objects import RETENTION_SECONDS, file_object, refusal, reply, result_file_object
+from gateway.sandbox import Operation, Route, Simulator, StoredBatch, StoredFile, reply, send
+from gateway_gemini.simulated.objects import RETENTION_SECONDS, file_object, refusal, result_file_object
 from gateway_gemini.simulated.paging import page_of
 from gateway_gemini.simulated.uploads import present
 
 _RESULT = "batch-"
-_PIECE_BYTES = 1 << 18
 
 
 class Files:
@@ -61,9 +59,8 @@ class Files:
             if present(self._simulator, file_id) is not None:
                 return refusal(400, "Only generated files can be downloaded.")
             return _lost(file_id)
-        faults = self._simulator.faults
-        cut = bool(faults) and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path)
-        return await _send(request, result_paths(self._simulator, batch), cut=bool(cut))
+        paths = result_paths(self._simulator, batch)
+        return await send(self._simulator, request, *paths, content_type="application/jsonl")
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Forget a file."""
@@ -114,22 +111,3 @@ def result_paths(simulator: Simulator, batch: StoredBatch) -> list[Path]:
 def _lost(file_id: str) -> web.Response:
     message = f"You do not have permission to access the File {file_id[:64]} or it may not exist."
     return refusal(403, message)
-
-
-async def _send(request: web.Request, paths: Sequence[Path], *, cut: bool) -> web.StreamResponse:
-    """All files as one, with their length; half of it, and the end of the connection, when `cut`."""
-    size = sum(path.stat().st_size for path in paths)
-    response = web.StreamResponse(headers={"Content-Length": str(size), "Content-Type": "application/jsonl"})
-    await response.prepare(request)
-    left = size // 2 if cut else size
-    for path in paths:
-        with path.open("rb") as file:
-            while left > 0 and (piece := file.read(min(_PIECE_BYTES, left))):
-                await response.write(piece)
-                left -= len(piece)
-    if cut and request.transport is not None:
-        await asyncio.sleep(0)
-        request.transport.close()
-        return response
-    await response.write_eof()
-    return response

@@ -5,12 +5,11 @@ Stable for other simulators: `request_problem`, `generate`, `google_error`, `grp
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import orjson
 
-from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of
+from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of, unique_digits
 from gateway_gemini.reading import items, mapping, text
 from gateway_gemini.simulated.rules import parts_of, problem_of
 from gateway_gemini.simulated.schema import REQUEST, normal
@@ -49,8 +48,10 @@ def generate(request: Mapping[str, object], *, model: str, line_id: str, told: D
     name = body_hash(request)
     request = mapping(normal(REQUEST, request))
     asked = tokens_of(len(orjson.dumps([request.get("contents"), request.get("systemInstruction")])))
-    unique = hashlib.blake2b(f"{name} {line_id}".encode(), digest_size=12).hexdigest()
-    answer: dict[str, object] = {"modelVersion": model.removeprefix("models/"), "responseId": unique}
+    answer: dict[str, object] = {
+        "modelVersion": model.removeprefix("models/"),
+        "responseId": unique_digits(name, line_id, 12),
+    }
     if told is not None and told.word == "refusal":
         answer["promptFeedback"] = {"blockReason": "SAFETY"}
         answer["usageMetadata"] = {"promptTokenCount": asked, "totalTokenCount": asked}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import Life, Line, Outcome, Stage, StoredBatch, StoredFile
+from gateway.sandbox import Life, Line, Outcome, Stage, StoredBatch, StoredFile, reply
 from gateway_gemini.simulated.generate import google_error, grpc_of
 
 #: Of uploaded files and of results.
@@ -37,11 +37,6 @@ _NO_ROOM = {
 }
 #: Marks requests that came without a key; it leaves with the row.
 UNKEYED = "\N{SYMBOL FOR NULL}"
-
-
-def reply(content: object, status: int = 200) -> web.Response:
-    """A JSON answer."""
-    return web.Response(body=orjson.dumps(content), content_type="application/json", status=status)
 
 
 def refusal(status: int, message: str, code: str | None = None) -> web.Response:

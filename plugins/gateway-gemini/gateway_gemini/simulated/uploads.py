@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredFile, new_id
+from gateway.sandbox import Operation, Route, Simulator, StoredFile, new_id, reply
 from gateway_gemini.reading import count, mapping, text
-from gateway_gemini.simulated.objects import RETENTION_SECONDS, file_object, refusal, reply
+from gateway_gemini.simulated.objects import RETENTION_SECONDS, file_object, refusal
 
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _MAX_FILE_BYTES = 2 << 30
@@ -106,7 +106,6 @@ class Uploads:
     def _keep(self, session: _Session) -> StoredFile:
         simulator = self._simulator
         now = simulator.clock.now()
-        lag = simulator.faults.take(FaultKind.FILE_LAG) if simulator.faults else None
         stored = StoredFile(
             id=store_id(session.file_id),
             filename=session.display_name,
@@ -115,7 +114,7 @@ class Uploads:
             created=now,
             expires=now + RETENTION_SECONDS,
             pending_until=now + simulator.settings.file_pending_seconds,
-            hidden_until=now + (lag.seconds if lag is not None else simulator.settings.file_lag_seconds),
+            hidden_until=simulator.found_from(),
             extra={"mime_type": session.mime_type, "sha256": session.sha256.hexdigest()},
         )
         simulator.store.put_file(stored)
