@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway import ErrorBody, Result
+from gateway import Result
+from gateway.rows import json_row, parsed_object, unreadable
 from gateway_gemini.answer import chat_answer, failed
 from gateway_gemini.reading import items, mapping, text
 
-_UNREADABLE = "unreadable_result"
 #: Canonical codes as they are written out in texts.
 _CODES = re.compile(
     r"\b(CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|PERMISSION_DENIED|RESOURCE_EXHAUSTED"
@@ -30,21 +30,18 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 def decode_row(row: bytes, label_key: str) -> Result:
     """What `row` says; one that cannot be understood is retriable, and without a line id if it names none."""
-    try:
-        content = orjson.loads(row)
-    except orjson.JSONDecodeError:
-        return _unreadable(None, "a result row is not JSON")
-    if not isinstance(content, dict):
-        return _unreadable(None, "a result row is not a JSON object")
-    request = _object(content.get("request")) or _object(content.get("instance"))
+    content = json_row(row)
+    if isinstance(content, Result):
+        return content
+    request = parsed_object(content.get("request")) or parsed_object(content.get("instance")) or {}
     line_id = _line_id(content, request, label_key)
-    response = _object(content.get("response")) or _object(content.get("prediction"))
+    response = parsed_object(content.get("response")) or parsed_object(content.get("prediction")) or {}
     trouble = content.get("error") or content.get("status")
     if response.get("candidates") or response.get("promptFeedback") or (response and not trouble):
         return chat_answer(response, line_id=line_id)
     if trouble:
         return failed(error_in(trouble), line_id=line_id)
-    return _unreadable(line_id, "a result row has neither response nor status")
+    return unreadable(line_id, "a result row has neither response nor status")
 
 
 def error_in(trouble: object) -> object:
@@ -104,18 +101,3 @@ def _innermost(content: Mapping[str, object]) -> Mapping[str, object]:
         if isinstance(inner, dict):
             return inner
     return content
-
-
-def _object(content: object) -> Mapping[str, object]:
-    """`content` if it is a JSON object, also one that was sent as a string; else an empty one."""
-    if isinstance(content, str) and content.lstrip().startswith("{"):
-        try:
-            content = orjson.loads(content)
-        except (orjson.JSONDecodeError, UnicodeEncodeError):
-            return {}
-    return mapping(content)
-
-
-def _unreadable(line_id: str | None, message: str) -> Result:
-    error = ErrorBody(message=message, type="upstream_error", code=_UNREADABLE)
-    return Result(line_id=line_id, status=0, error=error, retriable=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping
@@ -26,15 +25,15 @@ from gateway.sandbox import (
     SandboxSettings,
     Simulator,
     StoredBatch,
-    body_hash,
     new_id,
+    reply,
 )
 from gateway_gemini.reading import mapping
 from gateway_gemini.simulated.generate import generate, google_error, grpc_of, request_problem
 from gateway_vertex.simulated.asking import labels_problem
 from gateway_vertex.simulated.buckets import Buckets
 from gateway_vertex.simulated.jobs import PARENT, Jobs
-from gateway_vertex.simulated.objects import Objects, reply
+from gateway_vertex.simulated.objects import Objects
 from gateway_vertex.simulated.results import publish, published
 from gateway_vertex.simulated.uploads import Uploads
 
@@ -77,15 +76,9 @@ class VertexSimulator(Simulator):
         except orjson.JSONDecodeError:
             return self.refuse(400, "Invalid JSON payload received.")
         model = request.match_info["model"]
-        line = _line(f"sync-{next(self._numbers)}", model, {"request": asked})
-        self.ledger.completed(line.custom_id, body_hash(line.body))
-        if self.settings.completion_seconds > 0:
-            await self.clock.sleep(self.settings.completion_seconds)
-        told = self.told(raw, line)
-        outcome = self.answer(line, told) if told is None or told.status is None else self.failure(told.status)
-        response = reply(outcome.body)
-        response.set_status(outcome.status or 504)
-        return response
+        line = await self.take_call(_line("", model, {"request": asked}).body, model=model)
+        outcome = self.outcome(raw, line)
+        return reply(outcome.body, outcome.status or 504)
 
     async def current(self, batch_id: str) -> tuple[StoredBatch, Life]:
         """As any simulator's; the results of an ended job are in its bucket then."""
@@ -110,17 +103,7 @@ class VertexSimulator(Simulator):
         error = mapping(content["error"])
         named = {"status": code} if code is not None and code.isupper() else {}
         errors = [{"message": message, "domain": "global", "reason": code or "backendError"}]
-        response = reply({"error": {**error, **named, "errors": errors}})
-        response.set_status(status)
-        return response
-
-    def authorised(self, request: web.Request) -> bool:
-        """A bearer token, which has to be the configured key if there is one."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        wanted = self.settings.api_key
-        if scheme.lower() != "bearer" or not token:
-            return False
-        return not wanted or hmac.compare_digest(token.encode(), wanted.encode())
+        return reply({"error": {**error, **named, "errors": errors}}, status)
 
     def read_line(self, line: bytes, batch: StoredBatch) -> Line:
         """A line by its label, or by its `key`; one that has neither is nobody's.

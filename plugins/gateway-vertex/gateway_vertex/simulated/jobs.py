@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
-from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile
+from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, StoredFile, reply
 from gateway_gemini.simulated.generate import grpc_of
 from gateway_vertex.simulated.asking import AskedJob, Refused, read_job
 from gateway_vertex.simulated.buckets import Buckets
 from gateway_vertex.simulated.filters import BadFilter, Test, parse_filter
-from gateway_vertex.simulated.objects import reply
 from gateway_vertex.simulated.results import Published, published
 
 PARENT = "/{version:v1|v1beta1}/projects/{project}/locations/{location}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-import orjson
 from aiohttp import web
 
-from gateway.sandbox import FaultKind, Operation, Route, Simulator, StoredFile
+from gateway.sandbox import Operation, Route, Simulator, StoredFile, reply, send
 from gateway_vertex.simulated.buckets import Buckets, generation
 
 _OBJECT = "/storage/v1/b/{bucket}/o/{name:.+}"
@@ -64,17 +62,12 @@ class Objects:
         file = self._file(request)
         if file is None:
             return self._lost(request)
-        path = self._simulator.store.path(file.id)
-        faults = self._simulator.faults
-        if faults and faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during", text=request.path):
-            return await _half(request, path.read_bytes())
         headers = {
-            "Content-Type": "application/octet-stream",
             "X-Goog-Generation": str(generation(file)),
             "X-Goog-Hash": f"crc32c={file.extra['crc32c']},md5={file.extra['md5']}",
             "X-Goog-Stored-Content-Length": str(file.size),
         }
-        return web.FileResponse(path, headers=headers)
+        return await send(self._simulator, request, self._simulator.store.path(file.id), headers=headers)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Forget an object."""
@@ -115,19 +108,3 @@ def object_resource(file: StoredFile) -> dict[str, object]:
         "timeCreated": made,
         "updated": made,
     }
-
-
-def reply(content: object) -> web.Response:
-    """A JSON answer."""
-    return web.Response(body=orjson.dumps(content), content_type="application/json")
-
-
-async def _half(request: web.Request, content: bytes) -> web.StreamResponse:
-    """Half of an object, then a cut connection."""
-    response = web.StreamResponse(headers={"Content-Length": str(len(content))})
-    await response.prepare(request)
-    await response.write(content[: len(content) // 2])
-    await asyncio.sleep(0)
-    if request.transport is not None:
-        request.transport.close()
-    return response

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import orjson
 from aiohttp import BodyPartReader, web
 
-from gateway.sandbox import Operation, Route, Simulator, new_id
+from gateway.sandbox import Operation, Route, Simulator, new_id, reply
 from gateway_vertex.simulated.buckets import Buckets, digests, generation
-from gateway_vertex.simulated.objects import object_resource, reply
+from gateway_vertex.simulated.objects import object_resource
 
 _PATH = "/upload/storage/v1/b/{bucket}/o"
 _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
