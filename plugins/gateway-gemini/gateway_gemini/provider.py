@@ -24,10 +24,11 @@ from gateway import (
     Retryable,
 )
 from gateway.clock import Clock
+from gateway.failures import StatusError
 from gateway_gemini.answer import failed
 from gateway_gemini.decode import decode_response, decode_row
 from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row, request_in
-from gateway_gemini.failures import ErrorAnswer, already_exists, creating, key_problem, repeatable, sdk_answer
+from gateway_gemini.failures import already_exists, creating, is_about_key, read, repeatable
 from gateway_gemini.reading import count, items, mapping, text
 from gateway_gemini.remote import (
     RESULT_FILE,
@@ -186,15 +187,17 @@ class GeminiProvider(Provider):
     async def complete_payload(self, endpoint: str, model: str, payload: bytes) -> Result:
         """The same for a request that was encoded earlier."""
         verb = "embedContent" if endpoint == EMBEDDINGS else "generateContent"
-        async with creating():
+        async with creating("complete"):
             try:
                 response = await self._wire.call(
                     "POST", f"{model_path(model)}:{verb}", content=request_in(payload), slow=True
                 )
-            except ErrorAnswer as answer:
+            except StatusError as error:
+                answer = error.answered
                 if answer.status < 400:
                     raise
-                return failed({"code": 401} if key_problem(answer) else {"code": answer.status, **answer.error})
+                told = {"code": answer.status, **mapping(answer.content)}
+                return failed({"code": 401} if is_about_key(answer) else told)
         return decode_response(response, model=model)
 
     async def aclose(self) -> None:
@@ -219,7 +222,7 @@ class GeminiProvider(Provider):
             # What the SDK raises for an answer without an upload address, or without a file at the end.
             raise Retryable(f"upload: {type(error).__name__}") from error
         except Exception as error:
-            answer = sdk_answer(error)
+            answer = read(error)
             if answer is None or not already_exists(answer):
                 raise
             return await self._present_file(name, batch.size)
@@ -229,8 +232,8 @@ class GeminiProvider(Provider):
         """The file of that name; if it is not whole, it is deleted and the upload may be tried again."""
         try:
             file = await self._wire.call("GET", name)
-        except ErrorAnswer as answer:
-            raise Retryable(f"upload: {name} is taken and cannot be read: status {answer.status}") from answer
+        except StatusError as error:
+            raise Retryable(f"upload: {name} is taken and cannot be read: {error}") from error
         if count(file.get("sizeBytes")) == size and file.get("state") != _BROKEN_FILE:
             return file
         await self._delete(name)

@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway_gemini.failures import ErrorAnswer
+from gateway.failures import StatusError
+from gateway_gemini.failures import answered
 from gateway_gemini.remote import parse_object
 from gateway_gemini.settings import GeminiSettings
 
@@ -75,7 +76,7 @@ class Wire:
     ) -> dict[str, object]:
         """One request, sent once, and the object that it was answered with; `path` is below the API's version.
 
-        Raises `ErrorAnswer` for any status but 200, `Ambiguous` for an answer that is no object, and what httpx2 raises.
+        Raises `StatusError` for any status but 200, `Ambiguous` for an answer that is no object, and what httpx2 raises.
         """
         response = await self._http.request(
             method,
@@ -86,7 +87,7 @@ class Wire:
             timeout=self._slow if slow else self._quick,
         )
         if response.status_code != 200:
-            raise ErrorAnswer(response.status_code, _parsed(response.content), response.headers.get("retry-after", ""))
+            raise StatusError(answered(response.status_code, _parsed(response.content), response.headers))
         if len(response.content) > _LARGE_BYTES:
             return await asyncio.to_thread(parse_object, response.content)
         return parse_object(response.content)

@@ -24,11 +24,12 @@ from gateway import (
     Retryable,
     TokenLimit,
 )
+from gateway.failures import StatusError
 from gateway.sandbox import Fault, FaultKind
 from gateway.testing import Lab, QuickClock
 from gateway_gemini import GeminiProvider, register_providers
 from gateway_gemini.encode import EMBEDDINGS
-from gateway_gemini.failures import ErrorAnswer, call_failure
+from gateway_gemini.failures import FAILURES, answered
 from gateway_gemini.settings import GeminiSettings
 from gateway_gemini.wire import _Stoppable
 
@@ -143,9 +144,9 @@ async def test_a_repeated_result_file_is_gone_after_its_time(lab: Lab) -> None:
     remote = await lab.run(chat("x"))
     file = remote.where["responses_file"]
     lab.clock.jump(172_800)
-    answer = ErrorAnswer(403, {"error": {"message": f"... access the File {file} or it may not exist."}})
+    answer = answered(403, {"error": {"message": f"... access the File {file} or it may not exist."}})
 
-    assert isinstance(call_failure(answer, "fetch"), Missing)
+    assert isinstance(FAILURES.repeatable_failure(StatusError(answer), "fetch"), Missing)
     assert (await lab.rows(remote)) == []
 
 

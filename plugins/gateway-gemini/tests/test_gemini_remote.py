@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from gateway import ProviderError, Rejected, RemoteState, Retryable, TokenLimit, Unauthorised
-from gateway_gemini.failures import ErrorAnswer, create_failure
+from gateway.failures import StatusError
+from gateway_gemini.failures import FAILURES, answered
 from gateway_gemini.remote import inlined_rows, remote_batch
 
 
@@ -127,14 +128,14 @@ def test_inlined_responses_are_found_where_they_are(place: str, nested: bool) ->
 )
 def test_create_errors_by_what_google_says(status: int, error: Mapping[str, object], kind: type[ProviderError]) -> None:
     """Where Google's status says too little, its reason decides."""
-    assert type(create_failure(ErrorAnswer(status, {"error": error}))) is kind
+    assert type(FAILURES.create_failure(StatusError(answered(status, {"error": error})))) is kind
 
 
 def test_a_wish_to_wait_is_read_from_header_or_details() -> None:
     """`Retry-After`, or `RetryInfo` in the body."""
     told = {"error": {"details": [{"retryDelay": "37s"}]}}
 
-    assert ErrorAnswer(429, told).retry_after == 37
-    assert ErrorAnswer(429, told, "5").retry_after == 5
-    assert ErrorAnswer(429, [told], "soon").retry_after == 37
-    assert ErrorAnswer(429, None).retry_after is None
+    assert answered(429, told).retry_after == 37
+    assert answered(429, told, {"Retry-After": "5"}).retry_after == 5
+    assert answered(429, [told], {"Retry-After": "soon"}).retry_after == 37
+    assert answered(429, None).retry_after is None
