@@ -101,7 +101,7 @@ class VertexProvider(Provider):
     async def upload(self, batch: Batch) -> str | None:
         """The spool as `MARKER/input.jsonl`, made once: a second upload finds the first one."""
         place = self._place.of_batch(batch.marker)
-        with repeatable("upload", named=False):
+        async with repeatable("upload", named=False):
             await leashed(lambda leash: self._objects.upload(place, place.input_name, batch.spool, leash))
         return f"gs://{place.bucket}/{place.input_name}"
 
@@ -115,7 +115,7 @@ class VertexProvider(Provider):
         """Jobs with our display name, by the list's own filter; oldest first."""
         found: dict[str, RemoteBatch] = {}
         token = ""
-        with repeatable("list", named=False):
+        async with repeatable("list", named=False):
             for _ in range(_MAX_PAGES):
                 page = await self._jobs.page(display_name(batch.marker), token)
                 ours = [self._read(job) for job in listed(page) if is_ours(job, batch)]
@@ -127,7 +127,7 @@ class VertexProvider(Provider):
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The job, by its full name."""
-        with repeatable("poll"):
+        async with repeatable("poll"):
             return self._read(await self._jobs.get(remote.remote_id))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
@@ -144,7 +144,7 @@ class VertexProvider(Provider):
             self._objects.download(place or self._place, names, partial, leash)
 
         try:
-            with repeatable("fetch"):
+            async with repeatable("fetch"):
                 await leashed(work)
             partial.replace(to)
         except BaseException:
@@ -154,10 +154,10 @@ class VertexProvider(Provider):
     async def cancel(self, remote: RemoteBatch) -> None:
         """Ask for the job's end; one that has ended, or is on its way there, is left as it is."""
         try:
-            with repeatable("cancel"):
+            async with repeatable("cancel"):
                 await self._jobs.cancel(remote.remote_id)
         except Retryable:
-            with repeatable("poll"):
+            async with repeatable("poll"):
                 word = status_of(await self._jobs.get(remote.remote_id))
             if word != CANCELLING and STATES.get(word) is not RemoteState.ENDED:
                 raise
@@ -165,7 +165,7 @@ class VertexProvider(Provider):
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete everything of the batch in the bucket. The job stays: it holds no prompts, and it is what was billed."""
         place = self._place.of_batch(batch.marker)
-        with repeatable("discard", named=False):
+        async with repeatable("discard", named=False):
             await leashed(lambda leash: self._objects.delete(place, leash))
 
     async def complete(self, call: Call) -> Result:
@@ -177,7 +177,7 @@ class VertexProvider(Provider):
         from google.genai.errors import APIError
 
         try:
-            async with creating():
+            async with creating("complete"):
                 response = await self._jobs.generate(
                     resource_of(model), dict(mapping(orjson.loads(payload)["request"]))
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,9 +26,10 @@ from gateway import (
     Retryable,
     Unauthorised,
 )
+from gateway.failures import Answered, StatusError
 from gateway.sandbox import Fault, FaultKind, Operation
 from gateway.testing import Lab
-from gateway_vertex.failures import Answer, call_failure, create_failure, credentials_failure
+from gateway_vertex.failures import FAILURES, credentials_failure, read
 
 VERBS: dict[str, Callable[[Provider, Batch, RemoteBatch], Awaitable[object]]] = {
     "upload": lambda provider, batch, _: provider.upload(batch),
@@ -215,16 +215,17 @@ async def test_an_input_that_is_gone_can_be_uploaded_anew(lab: Lab) -> None:
 )
 def test_create_failures_by_status(status: int, name: str, kind: type[ProviderError]) -> None:
     """Every status of a create call has its class; a precondition of the project is nobody's request's fault."""
-    answer = Answer(status=status, name=name, message="why", retry_after=None)
+    answered = Answered(status=status, code=name, message="why")
 
-    assert type(create_failure(answer)) is kind
+    assert type(FAILURES.create_failure(StatusError(answered))) is kind
 
 
 def test_a_key_is_never_told() -> None:
     """What an API says of a token that it does not accept stays out of our errors."""
     details = {"error": {"code": 401, "message": "bad token ya29.SECRET", "status": "UNAUTHENTICATED"}}
-    answer = Answer.of_jobs(APIError(401, details))
-    failures = [create_failure(answer), call_failure("poll", answer), credentials_failure("x", RefreshError("SECRET"))]
+    error = APIError(401, details)
+    told = [FAILURES.create_failure(error), FAILURES.repeatable_failure(error, "poll")]
+    failures = [*told, credentials_failure("x", RefreshError("SECRET"))]
 
     assert all("SECRET" not in str(failure) for failure in failures)
     assert all(isinstance(failure, Unauthorised) for failure in failures)
@@ -233,20 +234,10 @@ def test_a_key_is_never_told() -> None:
 @pytest.mark.parametrize("details", [None, [], [{}], "text", {"error": "text"}, {"error": None}, {"message": 5}])
 def test_strange_errors_are_read(details: object) -> None:
     """An error's body may be anything."""
-    answer = Answer.of_jobs(APIError(500, details))
+    answered = read(APIError(500, details))
 
-    assert (answer.status, answer.retry_after) == (500, None)
-    assert answer.message
-
-
-def test_a_bug_is_not_hidden() -> None:
-    """What is no failure of a connection comes out as it is, and is taken for a bug."""
-    from gateway_vertex.failures import is_transport_failure
-
-    assert is_transport_failure(ssl.SSLError("handshake"))
-    assert is_transport_failure(ConnectionResetError())
-    assert not is_transport_failure(KeyError("bug"))
-    assert not is_transport_failure(FileNotFoundError("spool"))
+    assert answered == Answered(status=500)
+    assert isinstance(FAILURES.create_failure(APIError(400, details)), Rejected)
 
 
 async def test_a_spool_that_is_gone_is_no_lost_connection(lab: Lab) -> None:
