@@ -146,7 +146,8 @@ class Reconciler:
         if batch.remote_id is None:
             return False
         others = [other for other in await self._ledger.batches.open_of(batch.lane.provider) if other.id != batch.id]
-        once_there = [other for other in others if other.remote_id is not None]
+        # What was made for another address is parked until that one is back, and says nothing of this one.
+        once_there = [other for other in others if other.remote_id is not None and other.base_url == batch.base_url]
         return bool(once_there) and all(other.state is BatchState.RECONCILING for other in once_there)
 
     async def _send_again(self, batch: BatchRow, side: Side) -> None:

@@ -11,8 +11,8 @@ from gateway.config import Retries
 from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
-from gateway.records import BatchState, RequestState
-from gateway.store.shipping import BatchRow
+from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, new_marker
+from gateway.store.shipping import BatchRow, Cut
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 
@@ -196,3 +196,24 @@ async def test_wishes_about_doubt_do_not_hold_when_all_are_missing(ambiguous: st
         while await reconciler.tick():
             pass
         assert {row.state for row in await rig.batches()} == {BatchState.RECONCILING}
+
+
+async def test_what_is_missing_elsewhere_proves_nothing_here(tmp_path: Path) -> None:
+    """A batch that was made for another address and is parked does not hold one that is missing at this one."""
+    async with open_rig(tmp_path) as rig:
+        await rig.admit("a")
+        [window] = await rig.ledger.lanes.windows(rig.clock.now())
+        now, batches = rig.clock.now(), rig.ledger.batches
+        await batches.seal(window.lane_id, Cut(), new_marker(), "", "http://before", now)
+        there = RemoteBatch(remote_id="r", state=RemoteState.RUNNING)
+        await batches.submitted(await batches.intend(await claimed(rig), now), there, now, now)
+        await batches.doubt(await claimed(rig), "missing", now)
+        await create(rig, await sealed(rig, "b"))
+        await batches.doubt(await claimed(rig), "missing", now)
+        rig.remote.batches.clear()
+        reconciler = reconciler_of(rig)
+        for _ in range(5):
+            await rig.clock.advance(301)
+            while await reconciler.tick():
+                pass
+        assert [row.state for row in await rig.batches()] == [BatchState.RECONCILING, BatchState.SEALED]
