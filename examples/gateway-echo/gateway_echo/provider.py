@@ -16,36 +16,21 @@ from gateway import (
     Batch,
     Call,
     Limits,
-    Missing,
     Provider,
-    ProviderError,
     ProviderSettings,
     Rejected,
     RemoteBatch,
     RemoteState,
     Result,
-    Retryable,
-    Unauthorised,
 )
 from gateway.clock import Clock
+from gateway.failures import Answered, Failures, StatusError, retry_after
 from gateway_echo.words import decode_row, dropped_fields, encode_call
 
 _STATES = {"working": RemoteState.RUNNING, "over": RemoteState.ENDED, "refused": RemoteState.REFUSED}
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _MARGIN = timedelta(hours=1)
-
-
-class _Answered(Exception):
-    """An answer that is not 2xx."""
-
-    def __init__(self, status: int, retry_after: str) -> None:
-        self.status = status
-        self.retry_after = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
-        super().__init__(f"status {status}")
-
-
-class _Unreadable(Exception):
-    """A 2xx that says nothing."""
+#: Echo means by its statuses what everybody means.
+_FAILURES = Failures()
 
 
 class EchoSettings(ProviderSettings):
@@ -86,16 +71,12 @@ class EchoProvider(Provider):
 
     async def submit(self, batch: Batch) -> RemoteBatch:
         """One call with every line in it, read from the spool piece by piece."""
-        try:
-            with _open(batch.spool, "rb") as spool:
-                async with self._sent("POST", "/batches", body=spool, query={"model": batch.model}) as response:
-                    return _remote(_object(await response.read()))
-        except _Answered as answered:
-            raise _create_failure(answered) from answered
-        except _NEVER_SENT as error:
-            raise Retryable(f"create: {type(error).__name__}") from error
-        except (aiohttp.ClientError, TimeoutError, _Unreadable) as error:
-            raise Ambiguous(f"create: {type(error).__name__}") from error
+        with _open(batch.spool, "rb") as spool:
+            async with (
+                _FAILURES.creating(),
+                self._sent("POST", "/batches", body=spool, query={"model": batch.model}) as response,
+            ):
+                return _remote(_object(await response.read()))
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches of the right time and size: the gateway proves by their line ids whose they are."""
@@ -103,11 +84,14 @@ class EchoProvider(Provider):
         found: list[RemoteBatch] = []
         query: dict[str, str] = {}
         while True:
-            async with _repeatable("list"), self._sent("GET", "/batches", query=query) as response:
+            async with (
+                _FAILURES.repeatable("list", named=False),
+                self._sent("GET", "/batches", query=query) as response,
+            ):
                 page = _object(await response.read())
                 items = page.get("batches")
                 if not isinstance(items, list):
-                    raise _Unreadable
+                    raise Ambiguous("the answer is no list")
                 seen = [_remote(item) for item in items]
             recent = [each for each in seen if horizon is None or each.created is None or each.created >= horizon]
             found += [each for each in recent if each.total in (None, batch.count)]
@@ -117,19 +101,22 @@ class EchoProvider(Provider):
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is now."""
-        async with _repeatable("poll"), self._sent("GET", f"/batches/{remote.remote_id}") as response:
+        async with _FAILURES.repeatable("poll"), self._sent("GET", f"/batches/{remote.remote_id}") as response:
             return _remote(_object(await response.read()))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
         """Every row, byte by byte."""
         with _open(to, "wb") as target:
-            async with _repeatable("fetch"), self._sent("GET", f"/batches/{remote.remote_id}/rows") as response:
+            async with (
+                _FAILURES.repeatable("fetch"),
+                self._sent("GET", f"/batches/{remote.remote_id}/rows") as response,
+            ):
                 async for chunk in response.content.iter_chunked(1 << 18):
                     target.write(chunk)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """Stop it; what is over stays as it is."""
-        async with _repeatable("cancel"), self._sent("POST", f"/batches/{remote.remote_id}/stop") as response:
+        async with _FAILURES.repeatable("cancel"), self._sent("POST", f"/batches/{remote.remote_id}/stop") as response:
             await response.read()
 
     async def aclose(self) -> None:
@@ -141,7 +128,7 @@ class EchoProvider(Provider):
     async def _sent(
         self, method: str, path: str, *, body: IO[bytes] | None = None, query: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A call that was answered with 2xx. Raises `_Answered` for every other status."""
+        """A call that was answered with 2xx. Raises `StatusError` for every other status."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300, sock_connect=10))
         headers = {"X-Key": self.settings.api_key.get_secret_value()}
@@ -149,40 +136,16 @@ class EchoProvider(Provider):
             method, self.settings.base_url + path, params=query, data=body, headers=headers, allow_redirects=False
         ) as response:
             if not 200 <= response.status < 300:
-                raise _Answered(response.status, response.headers.get("Retry-After", ""))
+                raise StatusError(Answered(status=response.status, retry_after=retry_after(response.headers)))
             yield response
 
 
-@asynccontextmanager
-async def _repeatable(what: str) -> AsyncIterator[None]:
-    """Around every call but the create call."""
-    try:
-        yield
-    except _Answered as answered:
-        if answered.status in (401, 402, 403):
-            raise Unauthorised(f"{what}: {answered}") from answered
-        if answered.status == 404 and what != "list":
-            raise Missing(f"{what}: {answered}") from answered
-        raise Retryable(f"{what}: {answered}", answered.retry_after) from answered
-    except (aiohttp.ClientError, TimeoutError, _Unreadable) as error:
-        raise Retryable(f"{what}: {type(error).__name__}") from error
-
-
-def _create_failure(answered: _Answered) -> ProviderError:
-    status, reason = answered.status, f"create: {answered}"
-    if status in (401, 402, 403):
-        return Unauthorised(reason)
-    if status == 429:
-        return Retryable(reason, answered.retry_after)
-    return Ambiguous(reason) if status in (408, 409) or not 400 <= status < 500 else Rejected(reason)
-
-
 def _remote(content: object) -> RemoteBatch:
-    """Echo's batch object as ours. Raises `_Unreadable` when it has no id."""
+    """Echo's batch object as ours. Raises `Ambiguous` when it has no id."""
     fields = content if isinstance(content, Mapping) else {}
     remote_id, made, total = fields.get("id"), fields.get("made"), fields.get("lines")
     if not isinstance(remote_id, str) or not remote_id:
-        raise _Unreadable
+        raise Ambiguous("the answer names no batch")
     state = _STATES.get(str(fields.get("state")), RemoteState.RUNNING)
     return RemoteBatch(
         remote_id=remote_id,
@@ -199,7 +162,7 @@ def _object(body: bytes) -> dict[str, object]:
     except orjson.JSONDecodeError:
         content = None
     if not isinstance(content, dict):
-        raise _Unreadable
+        raise Ambiguous("the answer is no JSON object")
     return content
 
 
