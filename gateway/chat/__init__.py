@@ -1,12 +1,12 @@
 """Chat completions for plugins whose provider speaks otherwise: read OpenAI's words, write OpenAI's words.
 
 `read_chat(body)` -> `ChatRequest`; `completion(...)` -> the answer's body; `carry` and `carried` for what must come
-back with a tool call's id.
+back with a tool call's id, `plain_ids` where nobody wants it.
 """
 
 from __future__ import annotations
 
-from gateway.chat.carrying import carried, carry
+from gateway.chat.carrying import carried, carry, plain_ids
 from gateway.chat.reading import read_chat
 from gateway.chat.records import (
     AssistantTurn,
@@ -62,5 +62,6 @@ __all__ = [
     "carried",
     "carry",
     "completion",
+    "plain_ids",
     "read_chat",
 ]

@@ -43,3 +43,36 @@ def carried(id: str) -> tuple[str, Mapping[str, object] | None]:  # noqa: A002 -
     except (binascii.Error, ValueError, zlib.error):
         return plain, None
     return plain, content if isinstance(content, dict) else None
+
+
+def plain_ids(messages: object) -> object:
+    """`messages` of a caller's body without what `carry` put into their ids; what is no list of messages stays.
+
+    For providers that are sent messages as they are: they know nothing of what the ids carry, and OpenAI takes no id of
+    more than 40 characters.
+    """
+    return [_plain_message(message) for message in messages] if isinstance(messages, list) else messages
+
+
+def _plain_message(message: object) -> object:
+    if not isinstance(message, Mapping):
+        return message
+    calls = message.get("tool_calls")
+    changed: dict[str, object] = {}
+    if isinstance(calls, list) and any(_is_marked(call, "id") for call in calls):
+        changed["tool_calls"] = [
+            {**call, "id": _plain(call["id"])} if _is_marked(call, "id") else call for call in calls
+        ]
+    if _is_marked(message, "tool_call_id"):
+        changed["tool_call_id"] = _plain(message["tool_call_id"])
+    return {**message, **changed} if changed else message
+
+
+def _is_marked(holder: object, field: str) -> bool:
+    content = holder.get(field) if isinstance(holder, Mapping) else None
+    return isinstance(content, str) and _MARK in content
+
+
+def _plain(id: str) -> str:  # noqa: A002 - OpenAI's word
+    plain, _, _ = id.rpartition(_MARK)
+    return plain or id

@@ -44,6 +44,7 @@ class OpenAICompatibleProvider(OpenAIProvider):
             line_url=self._told.endpoint,
             create_fields=self._told.create_fields,
             idempotency_header=self._told.idempotency_header,
+            carried_ids=True,
         )
 
     @classmethod

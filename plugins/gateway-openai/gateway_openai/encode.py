@@ -15,7 +15,7 @@ _STREAMING = frozenset({"stream", "stream_options"})
 _BATCH_TIERS = frozenset({None, "auto", "default", "flex", "batch"})
 #: What every answer is anyway.
 _ORDINARY: Mapping[str, object] = MappingProxyType(
-    {"n": 1, "modalities": ["text"], "response_format": {"type": "text"}}
+    {"n": 1, "top_logprobs": 0, "modalities": ["text"], "response_format": {"type": "text"}}
 )
 
 
@@ -34,14 +34,6 @@ def encode_line(
         else:
             raise Unsupported(field, f"batches of this provider do not support {field}")
     return envelope(url or call.endpoint, _dump(body))
-
-
-def refuse_names(call: Call) -> None:
-    """Raise `Unsupported` for a message with a `name`."""
-    messages = call.body.get("messages")
-    for place, message in enumerate(messages if isinstance(messages, list) else ()):
-        if isinstance(message, dict) and message.get("name") is not None and message.get("role") != "tool":
-            raise Unsupported(f"messages[{place}].name", "this provider refuses messages with a name; leave it out")
 
 
 def _says_nothing(field: str, content: object) -> bool:

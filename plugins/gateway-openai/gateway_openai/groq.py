@@ -37,6 +37,7 @@ class GroqProvider(OpenAIProvider):
         return Dialect(
             refuse_fields=frozenset({"logprobs", "top_logprobs", "logit_bias", "n"}),
             message_names=False,
+            message_echoes=False,
             completion_window=cast("GroqSettings", self.settings).completion_window,
         )
 

@@ -27,11 +27,13 @@ from gateway import (
     Result,
     Retryable,
 )
+from gateway.chat import plain_ids
 from gateway.clock import Clock
 from gateway_openai.decode import decode_response, decode_row
-from gateway_openai.encode import encode_line, refuse_names, sent_body
+from gateway_openai.encode import encode_line, sent_body
 from gateway_openai.failures import creating, repeatable
 from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, oldest_first, past
+from gateway_openai.messages import refuse_names, strict_messages
 from gateway_openai.remote import STATES, STOPPING, listed, moment, parse_object, remote_batch, status_of
 from gateway_openai.settings import OpenAISettings
 
@@ -62,6 +64,10 @@ class Dialect:
     refuse_fields: frozenset[str] = frozenset()
     #: Whether messages may have a `name`.
     message_names: bool = True
+    #: Whether a field of a message that the service does not know costs nothing; else those of answers are left out.
+    message_echoes: bool = True
+    #: Whether ids of calls keep what this gateway put there: only another gateway could want it.
+    carried_ids: bool = False
     #: What a create call asks for.
     completion_window: str = "24h"
     #: What the create call and the lines name; empty: the caller's endpoint.
@@ -144,11 +150,16 @@ class OpenAIProvider(Provider):
         dialect = self._dialect
         if not dialect.message_names:
             refuse_names(call)
-        return encode_line(call, drop=dialect.drop_fields, refuse=dialect.refuse_fields, url=dialect.line_url)
+        return encode_line(
+            self._fitted(call), drop=dialect.drop_fields, refuse=dialect.refuse_fields, url=dialect.line_url
+        )
 
     def dropped(self, call: Call) -> Sequence[str]:
-        """Configured fields that the call has."""
-        return sorted(field for field in self._dialect.drop_fields if call.body.get(field) is not None)
+        """Configured fields that the call has, and those of its messages that the service would mind."""
+        dropped = sorted(field for field in self._dialect.drop_fields if call.body.get(field) is not None)
+        if self._dialect.message_echoes:
+            return dropped
+        return [*dropped, *strict_messages(call.body.get("messages")).dropped]
 
     def decode(self, row: bytes) -> Result:
         """One row of an output or an error file."""
@@ -244,7 +255,7 @@ class OpenAIProvider(Provider):
             async with creating("complete"):
                 response = await self._client.post(
                     self.path_of(call),
-                    body=sent_body(call, drop=self._dialect.drop_fields),
+                    body=sent_body(self._fitted(call), drop=self._dialect.drop_fields),
                     cast_to=httpx2.Response,
                     options={"timeout": self._transfer},
                 )
@@ -258,6 +269,16 @@ class OpenAIProvider(Provider):
     async def aclose(self) -> None:
         """Close the SDK's connections."""
         await self._client.close()
+
+    def _fitted(self, call: Call) -> Call:
+        """The call with its messages as the service takes them. Raises `Unsupported`."""
+        messages = call.body.get("messages")
+        if not isinstance(messages, list):
+            return call
+        fitted = messages if self._dialect.carried_ids else plain_ids(messages)
+        if not self._dialect.message_echoes:
+            fitted = strict_messages(fitted).messages
+        return replace(call, body={**call.body, "messages": fitted})
 
     async def _runs_on(self, remote: RemoteBatch) -> bool:
         """Whether the batch has neither ended nor been told to."""

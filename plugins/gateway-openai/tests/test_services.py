@@ -15,6 +15,7 @@ from openai import APIStatusError, BadRequestError
 from openai_lab import CHAT, QuickClock, call, chat, frame, jsonl, service, text_of
 
 from gateway import Limits, Rejected, RemoteState, Retryable, Unauthorised, Unsupported
+from gateway.chat import carry
 from gateway_openai import GroqProvider, KlusterProvider, OpenAICompatibleProvider, OpenAIProvider
 from gateway_openai.decode import decode_row
 from gateway_openai.failures import FAILURES
@@ -275,7 +276,7 @@ async def test_the_marker_goes_into_the_configured_header_of_the_create_call(hea
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (GroqProvider, {"n": 1, "logprobs": False, "logit_bias": {}}),
+        (GroqProvider, {"n": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}}),
         (KlusterProvider, {"n": 1, "modalities": ["text"], "response_format": {"type": "text"}, "audio": None}),
     ],
 )
@@ -288,6 +289,57 @@ def test_a_refused_field_that_asks_for_nothing_is_left_out(
     body = orjson.loads(provider.encode(call(**fields)))["body"]
 
     assert body.keys() == {"model", "messages"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"), [(OpenAIProvider, False), (GroqProvider, False), (OpenAICompatibleProvider, True)]
+)
+def test_ids_lose_what_the_gateway_put_there(kind: type[OpenAIProvider], kept: bool, tmp_path: Path) -> None:
+    """A conversation comes over from another provider: OpenAI takes ids of 40 characters; only a gateway wants them whole."""
+    settings = kind.Settings.model_validate({"api_key": "k", "base_url": "http://127.0.0.1:9/v1"})
+    provider = kind("p", settings, QuickClock(), tmp_path)
+    packed = carry("toolu_1", {"anthropic": ["a thought"]})
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": packed, "type": "function"}]}
+    messages = [called, {"role": "tool", "tool_call_id": packed, "content": "x"}]
+    sent = orjson.loads(provider.encode(call(messages=messages)))["body"]["messages"]
+
+    wanted = packed if kept else "toolu_1"
+    assert (sent[0]["tool_calls"][0]["id"], sent[1]["tool_call_id"]) == (wanted, wanted)
+
+
+def test_groq_gets_no_fields_of_answers_that_are_sent_back(tmp_path: Path) -> None:
+    """Groq refuses a whole request for a field of a message that it does not know; those that say something are named."""
+    settings = GroqProvider.Settings.model_validate({"api_key": "k", "base_url": "http://127.0.0.1:9/v1"})
+    provider = GroqProvider("p", settings, QuickClock(), tmp_path)
+    nothing = {
+        "refusal": None,
+        "audio": None,
+        "annotations": [],
+        "function_call": None,
+        "tool_calls": None,
+        "name": None,
+    }
+    said = {"role": "assistant", "content": "a", "reasoning_content": "hm", "reasoning": "hm", **nothing}
+    refused = {"role": "assistant", "content": None, "refusal": "no"}
+    asked = call(messages=[said, refused, {"role": "user", "content": "b"}])
+
+    assert orjson.loads(provider.encode(asked))["body"]["messages"] == [
+        {"role": "assistant", "content": "a", "reasoning": "hm"},
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "b"},
+    ]
+    assert provider.dropped(asked) == ["messages[0].reasoning_content"]
+    assert provider.dropped(call()) == []
+
+
+def test_groq_cannot_be_sent_back_a_sound(tmp_path: Path) -> None:
+    """An answer that was spoken at OpenAI is there only."""
+    settings = GroqProvider.Settings.model_validate({"api_key": "k", "base_url": "http://127.0.0.1:9/v1"})
+    provider = GroqProvider("p", settings, QuickClock(), tmp_path)
+    with pytest.raises(Unsupported) as refused:
+        provider.encode(call(messages=[{"role": "assistant", "audio": {"id": "a"}}, {"role": "user", "content": "b"}]))
+
+    assert refused.value.field == "messages[0].audio"
 
 
 def test_limits_stay_the_kinds_own_without_a_window() -> None:

@@ -9,7 +9,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat import carried, carry
+from gateway.chat import carried, carry, plain_ids
 
 _IDS = st.text("abcXYZ019_-", min_size=1, max_size=30)
 _CONTENTS = st.dictionaries(
@@ -71,3 +71,28 @@ def test_only_objects_are_carried() -> None:
     """Other JSON behind our mark is nobody's."""
     packed = base64.urlsafe_b64encode(zlib.compress(b"[1]")).decode().rstrip("=")
     assert carried(f"call_1__bw1_{packed}") == ("call_1", None)
+
+
+def test_messages_lose_what_their_ids_carry() -> None:
+    """Calls and results get the provider's own ids, which fit each other; everything else stays as it is."""
+    packed = carry("call_1", {"anthropic": ["thought"]})
+    said = {"role": "assistant", "content": None, "tool_calls": [{"id": packed, "type": "function"}, {"id": "call_2"}]}
+    result = {"role": "tool", "tool_call_id": packed, "content": packed}
+    sent = plain_ids(
+        [{"role": "user", "content": "x"}, said, result, "odd", {"tool_calls": ["odd"], "tool_call_id": 1}]
+    )
+
+    assert sent == [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function"}, {"id": "call_2"}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": packed},
+        "odd",
+        {"tool_calls": ["odd"], "tool_call_id": 1},
+    ]
+    assert said["tool_calls"][0]["id"] == result["tool_call_id"] == packed  # type: ignore[index]
+
+
+def test_what_is_no_list_of_messages_stays_as_it_is() -> None:
+    """A provider is the one to say what is wrong with it."""
+    assert plain_ids("hello") == "hello"
+    assert plain_ids(None) is None
