@@ -9,12 +9,18 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from gateway import Unsupported
+from gateway.chat import plain_ids
 from gateway_mistral.parts import as_object, as_text, chunks, only
 
 #: Roles as OpenAI has them -> as Mistral has them.
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 #: Keys that say nothing to the model, or that it has said itself in a form it does not take back.
-_LEFT_OUT = frozenset({"name", "refusal", "reasoning_content", "reasoning", "audio", "annotations"})
+_LEFT_OUT = frozenset(
+    {
+        *("name", "refusal", "audio", "annotations", "parsed"),
+        *("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "provider_specific_fields"),
+    }
+)
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _ID_LENGTH = 9
 _SHORT_ID = re.compile(r"[0-9a-zA-Z]{9}")
@@ -22,9 +28,10 @@ _SHORT_ID = re.compile(r"[0-9a-zA-Z]{9}")
 
 def translated_messages(content: object, dropped: list[str]) -> list[dict[str, object]]:
     """The messages; what is left out is named in `dropped`. Raises `Unsupported`."""
-    if not isinstance(content, list) or not content:
+    plain = plain_ids(content)
+    if not isinstance(plain, list) or not plain:
         raise Unsupported("messages", "messages must be a list with at least one message")
-    messages = [_message(message, f"messages[{n}]", dropped) for n, message in enumerate(content)]
+    messages = [_message(message, f"messages[{n}]", dropped) for n, message in enumerate(plain)]
     _check_order(messages)
     return messages
 
@@ -113,7 +120,7 @@ def _call(content: object, field: str) -> dict[str, object]:
     if call.get("type", "function") != "function":
         raise Unsupported(f"{field}.type", "this provider knows calls of functions only")
     function = as_object(call.get("function"), f"{field}.function")
-    only(function, frozenset({"name", "arguments"}), f"{field}.function")
+    only(function, frozenset({"name", "arguments", "parsed_arguments"}), f"{field}.function")
     arguments = function.get("arguments")
     if isinstance(arguments, dict):
         arguments = orjson.dumps(arguments).decode()
@@ -134,4 +141,6 @@ def _content(content: object, field: str, role: str, dropped: list[str]) -> str 
 
 
 def _leave_out(message: dict[str, object], field: str, dropped: list[str]) -> None:
-    dropped.extend(f"{field}.{key}" for key in sorted(_LEFT_OUT & message.keys()) if message.pop(key) not in ("", []))
+    dropped.extend(
+        f"{field}.{key}" for key in sorted(_LEFT_OUT & message.keys()) if message.pop(key) not in ("", [], {})
+    )

@@ -12,6 +12,7 @@ from mistral_lab import CHAT, MODEL, call, chat
 from mistralai.client.models import ChatCompletionRequest
 
 from gateway import Call, Unsupported
+from gateway.chat import carry
 from gateway_mistral import MistralProvider
 from gateway_mistral.dialect import translate
 from gateway_mistral.encode import encode_line
@@ -258,6 +259,20 @@ def test_json_schema_keeps_what_mistral_knows() -> None:
     body = chat("x", response_format={"type": "json_schema", "json_schema": wanted})
 
     assert sent(body)["response_format"] == {"type": "json_schema", "json_schema": wanted}
+
+
+def test_ids_are_those_of_the_provider_that_gave_them() -> None:
+    """What the gateway packed into an id makes no other id of it, so a call fits its result when a client kept one whole."""
+    packed = carry("toolu_1", {"anthropic": ["a thought"]})
+    call_ = {"id": packed, "type": "function", "function": {"name": "f", "arguments": "{}", "parsed_arguments": {}}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call_], "parsed": {"a": 1}, "reasoning_details": []}
+    asked = {"role": "user", "content": "x"}
+    body = {"model": MODEL, "messages": [asked, said, {"role": "tool", "tool_call_id": "toolu_1", "content": "y"}]}
+    messages = sent(body)["messages"]
+
+    assert isinstance(messages, list)
+    assert messages[1]["tool_calls"][0]["id"] == messages[2]["tool_call_id"] == short_id("toolu_1")
+    assert translate(body).dropped == ("messages[1].parsed",)
 
 
 @given(st.text(), st.text())

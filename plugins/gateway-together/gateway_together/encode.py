@@ -13,6 +13,7 @@ from types import MappingProxyType
 import orjson
 
 from gateway import Call, Unsupported
+from gateway.chat import plain_ids
 from gateway_together.messages import sent_messages
 
 CHAT = "/v1/chat/completions"
@@ -48,11 +49,12 @@ def sent_body(call: Call) -> dict[str, object]:
     left_out = _OURS | _HINTS
     body = {key: field for key, field in call.body.items() if field is not None and key not in left_out}
     for field in _REFUSED:
-        if field in body:
+        # An empty list of functions offers none; empty options of a search still ask for one.
+        if field in body and body.pop(field) != []:
             raise Unsupported(field, f"Together's batches do not support {field}")
     _check_modalities(body.pop("modalities", None))
     _check_tools(body)
-    body["messages"] = sent_messages(body.get("messages"))
+    body["messages"] = sent_messages(plain_ids(body.get("messages")))
     if "max_completion_tokens" in body:
         body["max_tokens"] = body.pop("max_completion_tokens")
     translated = _stop(body.pop("stop", None)) | _logprobs(body) | _effort(body)

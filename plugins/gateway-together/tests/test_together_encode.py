@@ -7,6 +7,7 @@ import pytest
 from together_lab import call, chat
 
 from gateway import Unsupported
+from gateway.chat import carry
 from gateway_together.encode import dropped_fields, encode_line, sent_body
 
 
@@ -58,6 +59,7 @@ def test_a_line_is_an_id_and_a_body() -> None:
         ),
         ({"stream": True, "stream_options": {"include_usage": True}, "metadata": {"a": "b"}}, {}),
         ({"service_tier": "flex", "store": False}, {}),
+        ({"functions": []}, {}),
     ],
 )
 def test_fields_in_the_schemas_words(fields: dict[str, object], expected: dict[str, object]) -> None:
@@ -126,6 +128,19 @@ def test_roles_and_texts_in_the_schemas_words() -> None:
         {"role": "tool", "tool_call_id": "c", "content": "42"},
         {"role": "tool", "tool_call_id": "c", "content": ""},
     ]
+
+
+def test_ids_lose_what_the_gateway_put_there() -> None:
+    """A conversation that comes over from a provider of thoughts has the ids that this provider gave."""
+    packed = carry("toolu_1", {"anthropic": ["a thought"]})
+    call_ = {"id": packed, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said, result = (
+        {"role": "assistant", "content": None, "tool_calls": [call_]},
+        {"role": "tool", "tool_call_id": packed},
+    )
+    sent = orjson.loads(orjson.dumps(sent_messages(said, result)))
+
+    assert (sent[0]["tool_calls"][0]["id"], sent[1]["tool_call_id"]) == ("toolu_1", "toolu_1")
 
 
 def test_an_answer_that_is_sent_back() -> None:
