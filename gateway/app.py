@@ -95,7 +95,7 @@ class Gateway:
         self.router = router
         self.clock = clock
         self.metrics = Metrics()
-        self.prices = Prices(clock)
+        self.prices = router.prices or Prices(clock)
         self._database = database
         self._fail = fail
         self.tasks = Tasks(self._worker_died, self._errand_failed)

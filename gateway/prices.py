@@ -7,6 +7,7 @@ has no batch price. Its price list comes with the package; nothing is fetched.
 from __future__ import annotations
 
 import fnmatch
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,6 +95,9 @@ class Prices:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        #: Held while the list is loaded; to be held by whoever else imports much in a thread, as SDKs: they share modules.
+        self.loading = threading.Lock()
+        self._loaded: DataSnapshot | None = None
 
     def single_price(self, table: ProviderTable, model: str, *, batches: bool, address: str = "") -> Price | None:
         """What a token of `model` costs when it is asked by itself; `batches`: whether the provider has them.
@@ -116,30 +120,34 @@ class Prices:
             for pattern, rates in table.prices.items():
                 if fnmatch.fnmatchcase(model, pattern):
                     return _configured(rates)
-        prices = _price_list(table, address)
+        prices = self._price_list(table, address)
         found = prices.find_model(model) if prices is not None else None
         return None if found is None else _listed(found, as_datetime(self._clock.now()), batch=batch)
 
     def models(self, table: ProviderTable, *, address: str = "") -> list[str]:
         """Names of the models of this provider that have a batch price now, and are not about to go."""
         now = as_datetime(self._clock.now())
-        prices = _price_list(table, address)
+        prices = self._price_list(table, address)
         models = prices.models if prices is not None else []
         named = [model for model in models if not model.deprecated and not _is_family(model.id)]
         return [model.id for model in named if _listed(model, now, batch=True) is not None]
 
+    def _price_list(self, table: ProviderTable, address: str) -> PriceList | None:
+        """The list of the company behind a table: at the address it gives, else named as its kind, else at the kind's.
 
-def _price_list(table: ProviderTable, address: str) -> PriceList | None:
-    """The list of the company behind a table: at the address it gives, else named as its kind, else at the kind's address.
+        Names must be equal: a server that is merely shaped like a company's has prices of its own.
+        """
+        snapshot = self._loaded or self._load()
+        named = next((prices for prices in snapshot.providers if prices.id == table.kind), None)
+        own = None if table.sandbox else table.settings.get("base_url")
+        return _list_at(snapshot, own) or named or _list_at(snapshot, address)
 
-    Names must be equal: a server that is merely shaped like a company's has prices of its own.
-    """
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - 0.2 s that a start need not wait for
+    def _load(self) -> DataSnapshot:
+        with self.loading:
+            from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - 0.2 s that a start need not wait for
 
-    snapshot = get_snapshot()
-    named = next((prices for prices in snapshot.providers if prices.id == table.kind), None)
-    own = None if table.sandbox else table.settings.get("base_url")
-    return _list_at(snapshot, own) or named or _list_at(snapshot, address)
+            self._loaded = get_snapshot()
+        return self._loaded
 
 
 def _list_at(snapshot: DataSnapshot, base_url: object) -> PriceList | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from gateway.clock import Clock
@@ -46,8 +47,13 @@ class ConfiguredProvider:
         reason: str | None,
         clock: Clock,
         directory: Path,
+        loading: threading.Lock | None = None,
     ) -> None:
-        """`reason` says why it is disabled; without one, kind and settings are there. `directory` is all providers'."""
+        """`reason` says why it is disabled; without one, kind and settings are there. `directory` is all providers'.
+
+        `loading` is held while an instance is made, by one provider at a time: SDKs share modules, and of two threads that
+        import them at once Python may give one a module that is half there.
+        """
         self.table = table
         self.name = table.name
         self.account = table.account
@@ -62,7 +68,7 @@ class ConfiguredProvider:
         self._clock = clock
         self._home = directory / table.name
         self._instance: Provider | None = None
-        self._making = threading.Lock()
+        self._loading = loading or threading.Lock()
 
     @property
     def disabled_reason(self) -> str | None:
@@ -94,10 +100,10 @@ class ConfiguredProvider:
         The first time loads an SDK, some tenths of a second: see `Router.warm`. A kind that raises when it is made is
         disabled from then on, and `disabled_reason` says what it raised.
         """
-        with self._making:
-            if self._instance is None and self._reason is None:
+        if self._instance is None and self._reason is None:
+            with self._loading:
                 self._make()
-            return self._instance
+        return self._instance
 
     async def ready(self) -> Provider | None:
         """As `instance`, but the event loop is not held up while an SDK is loaded."""
@@ -111,13 +117,15 @@ class ConfiguredProvider:
             await self._instance.aclose()
 
     def _make(self) -> None:
-        if self.kind is None or self._settings is None:
+        if self.kind is None or self._settings is None or self._instance is not None or self._reason is not None:
             return
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._instance = self.kind(self.name, self._settings, self._clock, self._home)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except Exception as error:
             self._reason = f"the kind {self.table.kind} could not make it: {_raised(error)}{_advice(error)}"
+            log = structlog.get_logger()
+            log.exception("provider_disabled", provider=self.name, kind=self.table.kind, reason=self._reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +155,7 @@ class Router:
         self, providers: Mapping[str, ConfiguredProvider], routes: Iterable[Route], prices: Prices | None
     ) -> None:
         self.providers = providers
-        self._prices = prices
+        self.prices = prices
         self._routes = [(re.compile(fnmatch.translate(route.model)), route) for route in routes]
         self._found: dict[str, Routed] = {}
 
@@ -207,7 +215,7 @@ class Router:
             await provider.aclose()
 
     def _priced(self, provider: ConfiguredProvider) -> set[str]:
-        listed = [] if self._prices is None else self._prices.models(provider.table, address=provider.price_address)
+        listed = [] if self.prices is None else self.prices.models(provider.table, address=provider.price_address)
         return {*provider.table.prices, *listed}
 
     def _enabled(self) -> list[ConfiguredProvider]:
@@ -262,6 +270,7 @@ def build_router(
     `ConfigurationError` with all settings that the kinds do not accept.
     """
     mistakes: list[str] = []
+    loading = prices.loading if prices is not None else threading.Lock()
     providers: dict[str, ConfiguredProvider] = {}
     for name, table in configuration.providers.items():
         kind = kinds.get(table.kind)
@@ -274,6 +283,7 @@ def build_router(
             reason=absences.get(table.kind) or _why_disabled(table, kind, settings, simulator),
             clock=clock,
             directory=directory,
+            loading=loading,
         )
     if mistakes:
         raise ConfigurationError(mistakes)

@@ -25,6 +25,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration, ProviderTable
 from gateway.errors import ConfigurationError, PluginFault
 from gateway.plugins import Kind, load_plugins, unknown
+from gateway.prices import Prices
 from gateway.routing import Router, build_router
 from gateway.sandbox.server import SandboxServer
 from gateway.sandbox.simulator import Simulator
@@ -75,6 +76,7 @@ async def _serve(configuration: Configuration, lock: DirectoryLock, listener: so
             clock=clock,
             directory=directory / "providers",
             simulators=simulators,
+            prices=Prices(clock),
             absences=plugins.absences(configuration.providers.values()),
         )
         database = open_database(configuration, lock)

@@ -111,9 +111,10 @@ class Janitor:
     async def _discard(self, batch: BatchRow) -> None:
         """Delete a settled batch's files, at the provider and here. Once: what fails expires by itself."""
         provider = self._upstream.router.providers.get(batch.lane.provider)
-        if provider is not None and provider.instance is not None:
+        plugin = await provider.ready() if provider is not None else None
+        if provider is not None and plugin is not None:
             remote = remote_of(batch) if batch.remote_id is not None else None
-            discard = provider.instance.discard(self._upstream.view(batch), remote)
+            discard = plugin.discard(self._upstream.view(batch), remote)
             try:
                 await self._upstream.accounts.call(provider, "discard", discard, DISCARD_SECONDS)
             except (ProviderError, PluginFault, TimeoutError) as error:

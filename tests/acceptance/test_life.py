@@ -33,6 +33,15 @@ sys.meta_path.insert(0, Slow())
 """
 
 
+async def test_models_with_a_batch_price_are_listed(stand: Stand) -> None:
+    """Nobody has asked for anything yet, and the list of models has those that the price list knows in batches."""
+    await stand.start()
+    async with aiohttp.ClientSession(stand.url) as http, http.get("/v1/models") as response:
+        listed = {model["id"]: model["owned_by"] for model in (await response.json())["data"]}
+
+    assert listed["gpt-4.1-mini"] == "sim"
+
+
 async def test_sigterm_sends_callers_away_and_leaves_the_provider_at_work(stand: Stand) -> None:
     """Callers in grace get a 503 to try again, committed ones are cut off; the next start delivers what was paid for."""
     stand.simulator.faults.order(Fault(kind=FaultKind.ENDLESS, times=None))

@@ -1,0 +1,70 @@
+"""How the instances of providers are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.config import Configuration, ProviderTable
+from gateway.prices import Prices
+from gateway.provider import Provider, ProviderSettings
+from gateway.routing import Router, build_router
+from gateway.testing import FakeClock, FakeProvider
+
+
+class Plain(FakeProvider):
+    """A kind that notes whether its maker has the lock."""
+
+    kind: ClassVar[str] = "plain"
+    Settings: ClassVar[type[ProviderSettings]] = ProviderSettings
+    prices: ClassVar[Prices] = Prices(FakeClock())
+    alone: ClassVar[list[bool]] = []
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        Provider.__init__(self, name, settings, clock, directory)
+        self.alone.append(self.prices.loading.locked())
+
+
+class Broken(Plain):
+    """A kind that cannot be made."""
+
+    kind: ClassVar[str] = "broken"
+
+    def __init__(self, name: str, settings: ProviderSettings, clock: Clock, directory: Path) -> None:
+        raise RuntimeError("no SDK")
+
+
+def router(directory: Path, **kinds: str) -> Router:
+    """A router over one provider for each name, of the kind that is given."""
+    tables = {name: ProviderTable(name=name, kind=kind, settings={"api_key": "k"}) for name, kind in kinds.items()}
+    classes = {"plain": Plain, "broken": Broken}
+    configuration = Configuration(providers=tables, routes=())
+    return build_router(configuration, classes, clock=FakeClock(), directory=directory, prices=Plain.prices)
+
+
+def test_one_sdk_is_loaded_at_a_time(tmp_path: Path) -> None:
+    """Every provider is made under the lock that the price list is loaded under.
+
+    Of two threads that import the same modules at once, Python may give one a module that is half there.
+    """
+    Plain.alone.clear()
+    routes = router(tmp_path, a="plain", b="plain")
+    made = [provider.instance is not None for provider in routes.providers.values()]
+
+    assert (made, Plain.alone) == ([True, True], [True, True])
+    assert not Plain.prices.loading.locked()
+
+
+def test_a_kind_that_cannot_be_made_is_logged_once(tmp_path: Path) -> None:
+    """Whoever asks first, the log says which provider is out of service, and why."""
+    routes = router(tmp_path, a="broken")
+    with structlog.testing.capture_logs() as logs:
+        assert routes.providers["a"].instance is None
+        routes.warm()
+
+    [entry] = logs
+    assert (entry["event"], entry["provider"], entry["kind"]) == ("provider_disabled", "a", "broken")
+    assert "RuntimeError: no SDK" in entry["reason"]
