@@ -42,6 +42,20 @@ class Conversation:
     messages: list[dict[str, object]] = field(default_factory=list)
     #: Whether the last turn with calls begins with a thought; None: there is no such turn.
     thoughtful: bool | None = None
+    #: Ids of calls as they are sent, all of them; and by the caller's ids, those of the last turn that has any.
+    taken: set[str] = field(default_factory=set)
+    called: dict[str, str] = field(default_factory=dict)
+
+    def call(self, ids: Sequence[str]) -> None:
+        """Name the calls of a turn: the provider refuses a conversation in which two have one id, as other models give."""
+        self.called = {}
+        for id_ in ids:
+            name, again = tool_id(id_), 1
+            while name in self.taken:
+                again += 1
+                name = tool_id(f"{id_} {again}")
+            self.taken.add(name)
+            self.called[id_] = name
 
     def say(self, role: str, blocks: Sequence[Block]) -> None:
         """Add what `role` says next."""
@@ -70,7 +84,7 @@ def write_messages(request: ChatRequest, *, late_system: LateSystem, prefill: bo
 
 
 def tool_id(id: str) -> str:  # noqa: A002 - OpenAI's word
-    """The id of a call as the provider takes it; the same for the call and its result."""
+    """The id of a call in letters that the provider takes; always the same."""
     if _TOOL_ID.fullmatch(id):
         return id
     return "toolu_" + hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
@@ -86,13 +100,14 @@ def _write(turn: Turn, conversation: Conversation, late_system: LateSystem) -> N
         case AssistantTurn():
             _assistant(turn, conversation)
         case ToolTurn():
-            conversation.say("user", [_result(result) for result in turn.results])
+            conversation.say("user", [_result(result, conversation.called[result.id]) for result in turn.results])
         case SystemTurn():
             _system(turn, conversation, late_system)
 
 
 def _assistant(turn: AssistantTurn, conversation: Conversation) -> None:
-    calls = [_call(call) for call in turn.tool_calls]
+    conversation.call([call.id for call in turn.tool_calls])
+    calls = [_call(call, conversation.called[call.id]) for call in turn.tool_calls]
     notes = next((_notes(call.carried) for call in turn.tool_calls if _notes(call.carried) is not None), None)
     blocks = arranged(notes, "".join(text.text for text in turn.texts), calls)
     if calls:
@@ -114,12 +129,12 @@ def _notes(carried: Mapping[str, object] | None) -> object:
     return None if carried is None else carried.get(KEY)
 
 
-def _call(call: ToolCall) -> Block:
-    return {"type": "tool_use", "id": tool_id(call.id), "name": call.name, "input": dict(call.arguments)}
+def _call(call: ToolCall, id_: str) -> Block:
+    return {"type": "tool_use", "id": id_, "name": call.name, "input": dict(call.arguments)}
 
 
-def _result(result: ToolResult) -> Block:
-    block: Block = {"type": "tool_result", "tool_use_id": tool_id(result.id)}
+def _result(result: ToolResult, id_: str) -> Block:
+    block: Block = {"type": "tool_result", "tool_use_id": id_}
     content = _texts(result.parts)
     return block | {"content": content} if content else block
 

@@ -74,6 +74,19 @@ def test_foreign_ids_are_renamed_the_same_way_everywhere() -> None:
     assert all(name.replace("_", "").isalnum() and name.isascii() for name in ids)
 
 
+def test_an_id_that_is_used_again_gets_a_name_of_its_own() -> None:
+    """The provider refuses a conversation in which two calls have one id; other models count theirs anew in every turn."""
+    turns = [called("c1", "c2"), result("c2", "b"), result("c1", "a"), called("c1"), result("c1", "c")]
+    messages = sent(chat(user("go"), *turns, tools=[tool()]))["messages"]
+    first, again = ([block["id"] for block in messages[place]["content"]] for place in (1, 3))
+
+    assert first == ["c1", "c2"]
+    assert [block["tool_use_id"] for block in messages[2]["content"]] == ["c2", "c1"]
+    assert [block["tool_use_id"] for block in messages[4]["content"]] == again
+    assert not set(first) & set(again)
+    assert sent(chat(user("go"), *turns, tools=[tool()]))["messages"] == messages
+
+
 @pytest.mark.parametrize(
     ("part", "block"),
     [
