@@ -67,6 +67,7 @@ def _prepared(schema: object, field: str, depth: int) -> Schema:
         return _prepared(_split(plain, kinds, field), field, depth)
     if isinstance(plain.get("$ref"), str):
         plain["$ref"] = str(plain["$ref"]).replace("#/definitions/", "#/$defs/", 1)
+    plain = _referring(_united(plain, field))
     _refuse_open(plain, field)
     for holder in ("properties", "$defs"):
         inner = plain.get(holder)
@@ -109,6 +110,29 @@ def _split(schema: Schema, kinds: list[object], field: str) -> Schema:
         for kind in kinds
     ]
     return {**shared, "anyOf": variants}
+
+
+def _united(schema: Schema, field: str) -> Schema:
+    """The schema with one union at most, which is what the helper reads; all of one is as good as any of one."""
+    unions = [union for union in _UNIONS if isinstance(schema.get(union), list)]
+    if len(unions) > 1 or (unions and {"properties", "items", "$ref"} & schema.keys()):
+        raise Unsupported(field, f"has {unions[0]} beside other things that a value must be; say it in one way")
+    variants = schema.get("allOf")
+    if not isinstance(variants, list):
+        return schema
+    if len(variants) == 1:
+        return {**{key: word for key, word in schema.items() if key not in ("allOf", "type")}, "anyOf": variants}
+    if any(isinstance(variant, Mapping) and "$ref" in variant for variant in variants):
+        raise Unsupported(field, "has an allOf with a $ref, which the provider does not take; write the schema out")
+    return schema
+
+
+def _referring(schema: Schema) -> Schema:
+    """A reference that is described where it stands, as a choice of one: the helper would forget the description."""
+    if "$ref" not in schema or not schema.keys() - {"$ref", "$defs", "title", "type"}:
+        return schema
+    beside = {key: word for key, word in schema.items() if key not in ("$ref", "type")}
+    return {**beside, "anyOf": [{"$ref": schema["$ref"]}]}
 
 
 def _refuse_open(schema: Schema, field: str) -> None:

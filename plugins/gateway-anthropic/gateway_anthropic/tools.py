@@ -57,6 +57,8 @@ def _tool(tool: Tool) -> Block:
         raise Unsupported(field, "has to be the schema of an object")
     if any(union in schema for union in _UNIONS):
         raise Unsupported(field, f"the provider does not take {', '.join(_UNIONS)} at the top of a function's schema")
+    if tool.strict and "$ref" in schema:
+        raise Unsupported(field, "is strict and begins with a $ref; the provider wants the object itself at the top")
     if tool.strict and not schema.get("properties"):
         schema["additionalProperties"] = False
     written: Block = {"name": tool.name, "input_schema": closed_schema(schema, field) if tool.strict else schema}

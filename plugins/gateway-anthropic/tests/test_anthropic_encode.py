@@ -192,6 +192,12 @@ def test_strict_functions_have_closed_schemas() -> None:
     assert bare["input_schema"] == {"type": "object", "properties": {}, "additionalProperties": False}
 
 
+def test_a_strict_function_s_object_stands_at_the_top() -> None:
+    """A reference there would leave the schema without the type that the provider insists on."""
+    schema = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"b": {"type": "string"}}}}}
+    assert refused(chat(tools=[tool(parameters=schema, strict=True)])) == "tools[0].function.parameters"
+
+
 def test_an_output_schema_is_closed() -> None:
     """`json_schema` becomes a format; its description is lost and that is said."""
     wanted = {"name": "place", "schema": SCHEMA, "description": "A place."}

@@ -67,6 +67,25 @@ def test_definitions_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    "reference",
+    [
+        {"$ref": "#/$defs/city", "description": "where", "default": None},
+        {"allOf": [{"$ref": "#/$defs/city"}], "description": "where", "default": None},
+    ],
+)
+def test_what_stands_beside_a_reference_stays(reference: dict[str, Any]) -> None:
+    """Pydantic describes a field that has a model's type so, in its older and its newer way."""
+    schema = {
+        **schema_of(a=reference, b={"$ref": "#/$defs/city", "title": "B"}),
+        "$defs": {"city": schema_of(name=STRING)},
+    }
+    made: Any = closed_schema(schema, "field")
+
+    assert made["properties"]["a"] == {"anyOf": [{"$ref": "#/$defs/city"}], "description": "where\n\n{default: None}"}
+    assert made["properties"]["b"] == {"$ref": "#/$defs/city"}
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {"type": "object", "additionalProperties": STRING},
@@ -81,6 +100,9 @@ def test_definitions_are_kept() -> None:
         {"$ref": "https://example.com/schema.json"},
         {"$ref": "#/$defs/nowhere"},
         {"enum": [{"a": 1}]},
+        {"allOf": [{"$ref": "#/$defs/b"}, schema_of(c=STRING)], "$defs": {"b": schema_of(d=STRING)}},
+        {"anyOf": [STRING], "oneOf": [{"const": "a"}]},
+        {**schema_of(c=STRING), "anyOf": [schema_of(c=STRING), schema_of(d=STRING)]},
         {"type": "string", "description": 7, "minLength": 2},
     ],
 )
