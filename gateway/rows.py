@@ -132,7 +132,7 @@ def parsed_object(content: object) -> dict[str, object] | None:
     if isinstance(content, str) and content.lstrip().startswith("{"):
         try:
             content = orjson.loads(content)
-        except (orjson.JSONDecodeError, UnicodeEncodeError):
+        except orjson.JSONDecodeError:
             return None
     return content if isinstance(content, dict) else None
 

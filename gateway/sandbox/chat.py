@@ -96,7 +96,7 @@ def chat_answer(
     name = body_hash(body)
     count = body.get("n")
     refused = told is not None and told.word == "refusal"
-    function = None if refused else _required_function(body, required)
+    function = _required_function(body, required)
     sample = line_id if sampled(body) else None
     choices = []
     for index in range(count if isinstance(count, int) else 1):

@@ -132,7 +132,19 @@ def test_a_long_message_is_cut() -> None:
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(200, 200), ("404", 404), (0, 0), (True, 0), ("20", 0), ("²00", 0), (-1, 0), (1000, 0), (None, 0), (2.0, 0)],
+    [
+        (200, 200),
+        ("404", 404),
+        (0, 0),
+        (True, 0),
+        ("20", 0),
+        ("²00", 0),
+        ("٢٠٠", 0),
+        (-1, 0),
+        (1000, 0),
+        (None, 0),
+        (2.0, 0),
+    ],
 )
 def test_a_status_is_three_digits_however_it_is_written(content: object, status: int) -> None:
     """Numbers and strings of three digits are read, everything else is no status."""
