@@ -24,8 +24,11 @@ from gateway.sandbox import (
     StoredFile,
     answer_text,
     body_hash,
+    json_object,
     new_id,
     page,
+    reply,
+    send,
     tokens_of,
 )
 
@@ -48,12 +51,11 @@ class EchoSimulator(Simulator):
 
     def authorised(self, request: web.Request) -> bool:
         """Any key, unless one is configured."""
-        key = request.headers.get("X-Key", "")
-        return key == (self.settings.api_key or key) != ""
+        return self.accepts(request.headers.get("X-Key", ""))
 
     def refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> web.Response:
         """An error in Echo's words."""
-        return _reply({"why": message}, status)
+        return reply({"why": message}, status)
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Take every line of a batch."""
@@ -68,19 +70,19 @@ class EchoSimulator(Simulator):
             file_id=file_id, endpoint="/batches", model=model, size=len(content), metadata={"lines": str(count)}
         )
         made = await self.create(new)
-        return made if isinstance(made, web.Response) else _reply(_shown(made, Life(stage=Stage.VALIDATING)))
+        return made if isinstance(made, web.Response) else reply(_shown(made, Life(stage=Stage.VALIDATING)))
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """Batches, newest first."""
         part = page(self.listed(), after=request.query.get("after"), limit=50)
         if part is None:
             return self.refuse(400, "after names no batch")
-        return _reply({"batches": [_shown(each, self.glance(each)) for each in part.items], "more": part.has_more})
+        return reply({"batches": [_shown(each, self.glance(each)) for each in part.items], "more": part.has_more})
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """One batch."""
         name = request.match_info["batch"]
-        return _reply(_shown(*await self.current(name))) if self.known(name) else self.refuse(404, "no such batch")
+        return reply(_shown(*await self.current(name))) if self.known(name) else self.refuse(404, "no such batch")
 
     async def stop(self, request: web.Request) -> web.StreamResponse:
         """Cancel one."""
@@ -96,22 +98,12 @@ class EchoSimulator(Simulator):
         files = (batch.results.output_file_id, batch.results.error_file_id)
         pieces = [self.store.path(file).read_bytes() for file in files if file]
         content = b"".join(piece if piece.endswith(b"\n") else piece + b"\n" for piece in pieces)
-        if self.faults.take(FaultKind.CUT, operation=Operation.FETCH, when="during") is None:
-            return _reply(content)
-        response = web.StreamResponse(headers={"Content-Length": str(len(content))})
-        await response.prepare(request)
-        await response.write(content[: len(content) // 2])
-        if request.transport is not None:
-            request.transport.close()
-        return response
+        return await send(self, request, content)
 
     def read_line(self, line: bytes, batch: StoredBatch) -> Line:
         """A line's names; anything that Echo does not know refuses the batch."""
-        try:
-            content = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            content = {}
-        if not isinstance(content, dict) or not content.keys() >= {"ref", "model", "talk"} or content.keys() - _FIELDS:
+        content = json_object(line)
+        if content is None or not content.keys() >= {"ref", "model", "talk"} or content.keys() - _FIELDS:
             problem = Problem(code="bad_line", message="a line has ref, model, talk and perhaps most")
             return Line(custom_id="", model=batch.model, problem=problem)
         body = {name: value for name, value in content.items() if name != "ref"}
@@ -123,9 +115,9 @@ class EchoSimulator(Simulator):
         last = talk[-1] if isinstance(talk, list) and talk else None
         if not isinstance(last, Mapping) or not isinstance(last.get("says"), str):
             return Outcome(status=400, body={"why": "talk says nothing"})
-        reply = answer_text(last["says"], body_hash(line.body))
-        read, written = tokens_of(len(last["says"])), tokens_of(len(reply))
-        body = {"reply": reply, "read": read, "written": written}
+        said = answer_text(last["says"], body_hash(line.body))
+        read, written = tokens_of(len(last["says"])), tokens_of(len(said))
+        body = {"reply": said, "read": read, "written": written}
         return Outcome(status=200, body=body, input_tokens=read, output_tokens=written)
 
     def failure(self, status: int) -> Outcome:
@@ -156,8 +148,3 @@ def _shown(batch: StoredBatch, where: Life) -> dict[str, object]:
         "lines": int((batch.metadata or {}).get("lines", "0")),
         "why": "; ".join(problem.message for problem in batch.problems) if refused else None,
     }
-
-
-def _reply(content: object, status: int = 200) -> web.Response:
-    body = content if isinstance(content, bytes) else orjson.dumps(content)
-    return web.Response(body=body, status=status, content_type="application/json")
