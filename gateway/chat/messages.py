@@ -11,7 +11,7 @@ import orjson
 
 from gateway.chat.carrying import carried
 from gateway.chat.fields import Fields, shown
-from gateway.chat.parts import read_parts, read_texts
+from gateway.chat.parts import CACHE_MARKS, read_parts, read_texts
 from gateway.chat.records import (
     AssistantTurn,
     SystemTurn,
@@ -24,8 +24,11 @@ from gateway.chat.records import (
 )
 from gateway.errors import Unsupported
 
-#: What clients send back of an answer, beside what OpenAI takes.
-_ECHOED = ("annotations", "reasoning_content", "parsed")
+#: What clients send back of an answer, beside what OpenAI takes: words for thoughts of several services and libraries.
+_ECHOED = (
+    *("annotations", "parsed", "provider_specific_fields"),
+    *("reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"),
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,8 +78,8 @@ def read_messages(body: Fields) -> tuple[tuple[Text, ...], tuple[Turn, ...]]:
 
 
 def _system(message: Fields, conversation: _Conversation) -> None:
-    message.only({"role", "content", "name"})
-    message.hint("name")
+    message.only({"role", "content", "name", *CACHE_MARKS})
+    message.hint("name", *CACHE_MARKS)
     _needs_content(message)
     texts = read_texts(message)
     if not conversation.turns:
@@ -86,8 +89,8 @@ def _system(message: Fields, conversation: _Conversation) -> None:
 
 
 def _user(message: Fields, conversation: _Conversation) -> None:
-    message.only({"role", "content", "name"})
-    message.hint("name")
+    message.only({"role", "content", "name", *CACHE_MARKS})
+    message.hint("name", *CACHE_MARKS)
     _needs_content(message)
     parts = read_parts(message)
     if parts:
@@ -95,8 +98,8 @@ def _user(message: Fields, conversation: _Conversation) -> None:
 
 
 def _assistant(message: Fields, conversation: _Conversation) -> None:
-    message.only({"role", "content", "name", "refusal", "audio", "tool_calls", "function_call", *_ECHOED})
-    message.hint("name", *_ECHOED)
+    message.only({"role", "content", "name", "refusal", "audio", "tool_calls", "function_call", *_ECHOED, *CACHE_MARKS})
+    message.hint("name", *_ECHOED, *CACHE_MARKS)
     if message.has("audio"):
         raise message.unsupported("audio", "names a sound that only OpenAI has; send what was said as text in content")
     refusal = message.text("refusal")
@@ -159,7 +162,8 @@ def _arguments(function: Fields) -> Mapping[str, object]:
 
 
 def _tool(message: Fields, conversation: _Conversation) -> None:
-    message.only({"role", "content", "tool_call_id", "name"})
+    message.only({"role", "content", "tool_call_id", "name", *CACHE_MARKS})
+    message.hint(*CACHE_MARKS)
     _needs_content(message)
     id_, _ = carried(message.name("tool_call_id"))
     call = conversation.owed.get(id_)

@@ -15,7 +15,8 @@ _DATA_URL = re.compile(
     r"data:(?P<type>[\w.+-]+/[\w.+-]+)(?P<parameters>(?:;[^;,]*)*?);base64,", re.ASCII | re.IGNORECASE
 )
 _DETAILS = ("auto", "low", "high", "original")
-_HINT = "prompt_cache_breakpoint"
+#: Where a cache may begin: OpenAI's word, and the one that several libraries send to every provider.
+CACHE_MARKS = ("prompt_cache_breakpoint", "cache_control")
 
 
 def read_texts(message: Fields, name: str = "content", *, refusals: bool = False) -> tuple[Text, ...]:
@@ -57,8 +58,8 @@ def _part(part: Fields, *, refusals: bool, media: bool) -> Part | None:
 
 
 def _words(part: Fields, name: str) -> Text | None:
-    part.only({"type", name, _HINT})
-    part.hint(_HINT)
+    part.only({"type", name, *CACHE_MARKS})
+    part.hint(*CACHE_MARKS)
     text = part.text(name)
     if text is None:
         raise part.unsupported(name, "must be a string")
@@ -66,8 +67,8 @@ def _words(part: Fields, name: str) -> Text | None:
 
 
 def _image(part: Fields) -> Media | Link:
-    part.only({"type", "image_url", _HINT})
-    part.hint(_HINT)
+    part.only({"type", "image_url", *CACHE_MARKS})
+    part.hint(*CACHE_MARKS)
     image = part.needed("image_url")
     image.only({"url", "detail"})
     if image.word("detail", _DETAILS) not in (None, "auto"):
@@ -84,8 +85,8 @@ def _image(part: Fields) -> Media | Link:
 
 
 def _sound(part: Fields) -> Media:
-    part.only({"type", "input_audio", _HINT})
-    part.hint(_HINT)
+    part.only({"type", "input_audio", *CACHE_MARKS})
+    part.hint(*CACHE_MARKS)
     sound = part.needed("input_audio")
     sound.only({"data", "format"})
     form = sound.word("format", tuple(_SOUNDS))
@@ -95,8 +96,8 @@ def _sound(part: Fields) -> Media:
 
 
 def _file(part: Fields) -> Media:
-    part.only({"type", "file", _HINT})
-    part.hint(_HINT)
+    part.only({"type", "file", *CACHE_MARKS})
+    part.hint(*CACHE_MARKS)
     file = part.needed("file")
     file.only({"file_data", "file_id", "filename"})
     if file.has("file_id"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.chat.fields import Fields, shown
+from gateway.chat.parts import CACHE_MARKS
 from gateway.chat.records import Tool, ToolChoice, ToolMode
 from gateway.errors import Unsupported
 
@@ -31,12 +32,14 @@ def _tool(entry: Fields) -> Tool:
         )
     if entry.word("type", ("function",)) is None:
         raise entry.unsupported("type", "must be 'function'")
-    entry.only({"type", "function"})
+    entry.only({"type", "function", *CACHE_MARKS})
+    entry.hint(*CACHE_MARKS)
     return _function(entry.needed("function"))
 
 
 def _function(function: Fields) -> Tool:
-    function.only({"name", "description", "parameters", "strict"})
+    function.only({"name", "description", "parameters", "strict", *CACHE_MARKS})
+    function.hint(*CACHE_MARKS)
     name = function.name("name")
     description = function.text("description") or None
     strict = function.flag("strict")

@@ -25,7 +25,7 @@ from gateway.chat import (
     read_chat,
 )
 from gateway.errors import Unsupported
-from tests.unit.chat.bodies import PDF, PIXEL, body, called, gave, refused
+from tests.unit.chat.bodies import PDF, PIXEL, body, called, gave, refused, tool
 
 
 def user(content: object = "hello") -> dict[str, object]:
@@ -321,6 +321,26 @@ def test_hints_in_messages_are_named_by_their_place() -> None:
         "messages[1].name",
         "messages[1].content[0].image_url.detail",
     }
+
+
+def test_marks_of_caches_are_read_over_wherever_libraries_put_them() -> None:
+    """LiteLLM and others send `cache_control` to every provider, in parts, messages and tools; its loss changes no meaning."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    part = {"type": "text", "text": "x", **mark}
+    messages = [{"role": "system", "content": [part]}, {**user(), **mark}, called("c1") | mark, gave("c1") | mark]
+    request = read_chat(body(*messages, tools=[tool() | mark, tool("go", **mark)]))
+
+    assert {hint.removesuffix(".cache_control") for hint in request.hints} == {
+        *("messages[0].content[0]", "messages[1]", "messages[2]", "messages[3]", "tools[0]", "tools[1].function"),
+    }
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_details", "thinking_blocks", "provider_specific_fields"])
+def test_thoughts_in_other_words_are_read_over(field: str) -> None:
+    """A conversation that began at Groq, Together or behind LiteLLM goes on elsewhere."""
+    request = read(user(), {**assistant(content="x"), field: [{"text": "hm"}]}, user())
+
+    assert request.hints == (f"messages[1].{field}",)
 
 
 _SHAPES = [
