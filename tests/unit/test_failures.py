@@ -145,12 +145,14 @@ async def test_no_judgement_makes_a_call_raise_what_it_must_not(verdict: Provide
     "meaning", [Rejected("no", [3]), Missing("gone"), Retryable("later", 5.0), Unauthorised("key")]
 )
 async def test_what_means_something_already_stays(meaning: ProviderError) -> None:
-    """The contract's own errors pass through both as they are."""
+    """The contract's own errors pass through both as they are, whatever caused them and however much a plugin reads."""
+    meaning.__cause__ = NEVER_SENT[0]()
+    greedy = Failures(read=lambda _: Answered(status=429))
     with pytest.raises(ProviderError) as created:
-        async with PLAIN.creating():
+        async with greedy.creating():
             raise meaning
     with pytest.raises(ProviderError) as repeated:
-        async with PLAIN.repeatable("poll", named=False):
+        async with greedy.repeatable("poll", named=False):
             raise meaning
 
     assert created.value is repeated.value is meaning
@@ -237,6 +239,25 @@ def test_what_nobody_knows_is_never_made_again(links: list[Callable[[], BaseExce
 
     assert isinstance(error, Exception)
     assert type(PLAIN.create_failure(error)) in (Ambiguous, type(None))
+
+
+@pytest.mark.parametrize(
+    ("error", "create", "elsewhere"),
+    [
+        (named("APIResponseValidationError", named("APIError"))("no schema"), Ambiguous, Retryable),
+        (named("NoResponseError")("none"), Ambiguous, Retryable),
+        (json.JSONDecodeError("no", "", 0), Ambiguous, Retryable),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), Ambiguous, Retryable),
+        (RecursionError("deep"), Ambiguous, Retryable),
+        (ValueError("no such field"), Ambiguous, type(None)),
+    ],
+)
+def test_an_answer_that_an_sdk_cannot_read_leaves_it_open(
+    error: Exception, create: type[object], elsewhere: type[object]
+) -> None:
+    """What an SDK raises over an answer may come after the batch was made; any odd value does, where a batch is at stake."""
+    assert type(PLAIN.create_failure(error)) is create
+    assert type(PLAIN.repeatable_failure(error, "poll")) is elsewhere
 
 
 @given(status=st.integers(-1, 1_000), verdict=st.sampled_from(VERDICTS), message=st.text(max_size=20))
