@@ -46,10 +46,7 @@ def router(directory: Path, **kinds: str) -> Router:
 
 
 def test_one_sdk_is_loaded_at_a_time(tmp_path: Path) -> None:
-    """Every provider is made under the lock that the price list is loaded under.
-
-    Of two threads that import the same modules at once, Python may give one a module that is half there.
-    """
+    """Every provider is made under the lock that the price list is loaded under: SDKs import the same modules."""
     Plain.alone.clear()
     routes = router(tmp_path, a="plain", b="plain")
     made = [provider.instance is not None for provider in routes.providers.values()]
