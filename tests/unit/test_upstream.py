@@ -19,6 +19,7 @@ from gateway.errors import (
 )
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.shipping import BatchRow
+from gateway.testing import FakeProvider
 from gateway.upstream import backoff, remote_of, trouble
 from tests.unit.pipeline.rig import Rig, open_rig, sealed
 
@@ -49,6 +50,17 @@ async def test_a_batch_whose_provider_is_not_usable_is_parked(attribute: str, va
         assert after.state is BatchState.SEALED
         assert after.parked_reason
         assert after.retry_at == rig.clock.now() + 300
+
+
+async def test_a_batch_of_a_kind_that_has_none_any_more_is_parked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table has another kind now, which is asked one by one: what was sent before waits and says why."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        monkeypatch.setattr(FakeProvider, "batch", False)
+        assert await rig.upstream.side(batch) is None
+        assert "has no batches" in ((await again(rig, batch)).parked_reason or "")
 
 
 async def test_while_the_key_is_refused_nothing_is_asked(tmp_path: Path) -> None:

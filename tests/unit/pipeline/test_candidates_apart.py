@@ -10,7 +10,7 @@ import pytest
 from gateway.config import Cache as CacheSettings
 from gateway.config import ProviderTable, Server, Storage
 from gateway.endings import cancelled
-from gateway.errors import Missing, Retryable
+from gateway.errors import Ambiguous, Missing, Retryable
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.janitor import Janitor
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, new_marker
@@ -98,6 +98,24 @@ async def test_tables_of_one_account_share_their_doubts(tmp_path: Path) -> None:
         assert remote.calls["submit"] == 1
 
         assert (await look(rig, reconciler, 1_000)).state is BatchState.SEALED
+
+
+async def test_a_second_lost_create_is_looked_for_anew(tmp_path: Path) -> None:
+    """Sent again and lost again: the listings of the first time say nothing of it, and the next create waits for another."""
+    async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        await doubted(rig, "a", "b", created=False)
+        submitter, reconciler = submitter_of(rig), reconciler_of(rig)
+        await look(rig, reconciler, 0)
+        assert (await look(rig, reconciler, 1_000)).state is BatchState.SEALED
+        rig.remote.before["submit"].append(Ambiguous("timeout"))
+        batch = await claimed(rig)
+        await rig.upstream.guard(batch, submitter.submit(batch))
+        await rig.clock.advance(60)
+        second = await sealed(rig, "c")
+        await rig.upstream.guard(second, submitter.submit(second))
+
+        assert [batch.state for batch in await rig.batches()] == [BatchState.RECONCILING, BatchState.SEALED]
+        assert rig.remote.calls["submit"] == 2
 
 
 async def test_what_was_cancelled_in_doubt_is_not_sent_again(tmp_path: Path) -> None:

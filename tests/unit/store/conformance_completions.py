@@ -89,6 +89,16 @@ class CompletionsConformance:
         assert (again.member.seq, again.member.attempts, again.member.queued_at) == (1, 1, queued_at)
         assert not again.again
 
+    async def test_a_call_that_goes_on_failing_is_given_up_by_its_age(self, desk: Desk) -> None:
+        """Each try has a later time of its own; how long the request has been queued counts from its acceptance."""
+        await desk.queue(1)
+        now = desk.clock.now()
+        await desk.ledger.completions.settle(await claimed(desk), returned(0, now + 60), now)
+        await desk.ledger.requests.ripen(now + 60, 10)
+
+        assert await desk.ledger.requests.give_up(now + 1, EXPIRED, now + 90, 10) == [1]
+        assert await nothing_left(desk)
+
     async def test_what_was_not_asked_keeps_its_place(self, desk: Desk) -> None:
         """A released claim leaves the request in front, without an attempt."""
         await desk.queue(2)
