@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from gateway.config import Cache as CacheSettings
 from gateway.pipeline.families import Families
 from gateway.records import RemoteBatch, RemoteState, RequestState, new_marker
 from gateway.store.cache import Cache
-from gateway.store.rows import Ending
+from gateway.store.rows import Ask, Ending
 from gateway.store.shipping import Cut, Settlement
 from tests.unit.pipeline.rig import Rig, arrival, claimed, open_rig
 
@@ -28,11 +29,12 @@ class Home:
 
     rig: Rig
     families: Families
+    cache: Cache
 
-    async def answered(self, *tokens: int) -> list[int]:
+    async def answered(self, *tokens: int, ask: Ask | None = None) -> list[int]:
         """The numbers of parents of two children each, answered in one batch with usage of so many tokens."""
         rig, batches, now = self.rig, self.rig.ledger.batches, self.rig.clock.now()
-        asked = [replace(arrival(f"q{number}"), times=2) for number in range(len(tokens))]
+        asked = [replace(arrival(f"q{number}"), times=2, ask=ask or Ask()) for number in range(len(tokens))]
         admissions = await rig.ledger.requests.admit(asked)
         [window] = await rig.ledger.lanes.windows(now)
         await batches.seal(window.lane_id, Cut(), new_marker(), "", "", now)
@@ -55,7 +57,7 @@ async def open_home(directory: Path) -> AsyncIterator[Home]:
     async with open_rig(directory) as rig:
         cache = Cache.open(directory / "cache", CacheSettings())
         try:
-            yield Home(rig=rig, families=Families(rig.ledger, rig.waiters, cache, rig.clock))
+            yield Home(rig=rig, families=Families(rig.ledger, rig.waiters, cache, rig.clock), cache=cache)
         finally:
             cache.close()
 
@@ -84,3 +86,22 @@ async def test_answers_that_cannot_be_put_together_stop_nobody(tmp_path: Path) -
         assert (endings[odd].state, endings[odd].code) == (RequestState.FAILED, "attempts_exhausted")
         assert endings[good].state is RequestState.SUCCEEDED
         assert await home.families.tick() == 0
+
+
+async def test_the_cache_keeps_what_may_be_kept(tmp_path: Path) -> None:
+    """Whole answers of families, and nothing that failed or was not to be stored."""
+    async with open_home(tmp_path) as home:
+        await home.answered(UNDERFLOW, 7)
+        await home.families.tick()
+        kept = await flushed(home)
+        await home.answered(7, 7, 7, ask=Ask(no_store=True, no_cache=True))
+        await home.families.tick()
+
+        assert kept == [0, 1]
+        assert await flushed(home) == [0, 1]
+
+
+async def flushed(home: Home) -> list[int]:
+    """How many answers the cache has of the first questions, once it has written what it was given."""
+    await asyncio.to_thread(home.cache.flush)
+    return [len(home.cache.read(arrival(f"q{number}").fingerprint)) for number in range(2)]
