@@ -41,12 +41,16 @@ class _Conversation:
     owed: dict[str, ToolCall] = field(default_factory=dict)
 
     def say(self, turn: Turn) -> None:
-        """Add a turn that is no result of a call."""
+        """Add a turn that is no result of a call; calls that have a message of their own join the words before them."""
         for call in self.owed.values():
             raise Unsupported(
                 call.field, f"has no result before {turn.field}; every call needs a tool message with its tool_call_id"
             )
-        self.turns.append(turn)
+        last = self.turns[-1] if self.turns else None
+        if isinstance(turn, AssistantTurn) and not turn.texts and isinstance(last, AssistantTurn):
+            self.turns[-1] = AssistantTurn(texts=last.texts, tool_calls=turn.tool_calls, field=turn.field)
+        else:
+            self.turns.append(turn)
 
     def answer(self, result: ToolResult) -> None:
         """Add the result of a call; results that follow each other share a turn."""

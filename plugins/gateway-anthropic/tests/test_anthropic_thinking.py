@@ -46,6 +46,16 @@ def replayed(message: dict[str, Any], **fields: object) -> list[dict[str, Any]]:
     return blocks
 
 
+def test_words_and_calls_that_a_client_keeps_apart_are_one_turn() -> None:
+    """The words stand once, behind the thought that led to them."""
+    message = answered(THOUGHT, text("I look."), CALL)
+    calls = {"role": "assistant", "content": None, "tool_calls": message["tool_calls"]}
+    words = {"role": "assistant", "content": "I look."}
+    body = chat(user("x"), words, calls, result(message["tool_calls"][0]["id"]), tools=[tool()])
+
+    assert sent(body)["messages"][1]["content"] == [THOUGHT, text("I look."), CALL]
+
+
 @pytest.mark.parametrize(
     ("asked", "effort"),
     [

@@ -115,6 +115,14 @@ def test_an_answer_may_be_sent_back_as_it_came() -> None:
     assert request.turns[1] == AssistantTurn(tool_calls=(call,), field="messages[1]")
 
 
+def test_an_answer_in_two_messages_is_one_turn() -> None:
+    """Some clients keep words and calls apart; the thoughts of the turn belong before both."""
+    request = read(user(), assistant(content="a"), called("c1"), gave("c1"))
+    call = ToolCall(id="c1", name="look", arguments={"at": "sea"}, field="messages[2].tool_calls[0]")
+
+    assert request.turns[1] == AssistantTurn(texts=(Text(text="a"),), tool_calls=(call,), field="messages[2]")
+
+
 def test_results_that_follow_each_other_share_a_turn() -> None:
     """Providers want the results of one turn's calls together; each has the name of its function."""
     request = read(user(), called("c1", "c2"), gave("c2", ""), gave("c1", [{"type": "text", "text": "sea"}]), user())
