@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import orjson
@@ -36,6 +37,9 @@ _TYPES_BY_SUFFIX = {
     "pdf": "application/pdf",
 }
 
+#: Beyond 64 bits numbers are rounded when they are read; what holds one stays the text that it is.
+_LONG_NUMBER = re.compile(r"[0-9]{19}")
+
 
 def system_of(request: ChatRequest, dialect: Dialect) -> list[Text]:
     """Leading instructions; later ones behind them if the dialect moves them. Raises `Unsupported` if it does not."""
@@ -58,8 +62,11 @@ def contents_of(request: ChatRequest, dialect: Dialect, family: Family) -> list[
             turns[-1].field or "messages", "on Gemini the last message is the user's or a function's result"
         )
     contents: list[tuple[type[Turn], list[dict[str, object]]]] = []
+    places: dict[str, int] = {}
     for turn in turns:
-        parts = list(_parts(turn, dialect, family))
+        if isinstance(turn, AssistantTurn):
+            places = {call.id: place for place, call in enumerate(turn.tool_calls)}
+        parts = list(_parts(turn, dialect, family, places))
         if contents and contents[-1][0] is type(turn) and not isinstance(turn, ToolTurn):
             contents[-1][1].extend(parts)
         else:
@@ -67,14 +74,15 @@ def contents_of(request: ChatRequest, dialect: Dialect, family: Family) -> list[
     return [{"role": "model" if kind is AssistantTurn else "user", "parts": parts} for kind, parts in contents]
 
 
-def _parts(turn: Turn, dialect: Dialect, family: Family) -> Iterator[dict[str, object]]:
+def _parts(turn: Turn, dialect: Dialect, family: Family, places: Mapping[str, int]) -> Iterator[dict[str, object]]:
+    """One turn's parts; results stand as their calls did: without ids, nothing else tells those of one function apart."""
     match turn:
         case UserTurn():
             yield from (_part(part, dialect) for part in turn.parts)
         case AssistantTurn():
             yield from _model_parts(turn, family)
         case ToolTurn():
-            yield from (_response(result) for result in turn.results)
+            yield from (_response(result) for result in sorted(turn.results, key=lambda result: places[result.id]))
         case SystemTurn():
             return
 
@@ -108,7 +116,8 @@ def _model_parts(turn: AssistantTurn, family: Family) -> Iterator[dict[str, obje
         yield {"text": text.text, "thoughtSignature": signed_text} if sign else {"text": text.text}
     for place, call in enumerate(turn.tool_calls):
         part: dict[str, object] = {"functionCall": _call(call)}
-        signature = signature_of_call(call.carried) or (family.placeholder if place == 0 and not signed_text else "")
+        unsigned = place == 0 and not (signed_text and turn.texts)
+        signature = signature_of_call(call.carried) or (family.placeholder if unsigned else "")
         yield part | ({"thoughtSignature": signature} if signature else {})
 
 
@@ -127,7 +136,7 @@ def _response(result: ToolResult) -> dict[str, object]:
 
 
 def _object(text: str) -> Mapping[str, object] | None:
-    if not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith("{") or _LONG_NUMBER.search(text):
         return None
     try:
         parsed = orjson.loads(text)

@@ -10,6 +10,7 @@ import pytest
 from gemini_lab import CHAT, MODEL, PIXEL, TIME, TOOL, call, chat
 
 from gateway import Call, Unsupported
+from gateway.chat import carry
 from gateway_gemini.dialect import PLACEHOLDER, Dialect
 from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row
 from gateway_gemini.settings import GeminiSettings
@@ -88,8 +89,8 @@ def test_a_conversation_is_written_in_geminis_words() -> None:
         {
             "role": "user",
             "parts": [
-                {"functionResponse": {"id": "c2", "name": "time", "response": {"now": 1}}},
                 {"functionResponse": {"id": "c1", "name": "weather", "response": {"output": "rain"}}},
+                {"functionResponse": {"id": "c2", "name": "time", "response": {"now": 1}}},
             ],
         },
         {"role": "user", "parts": [{"text": "so?"}]},
@@ -240,6 +241,34 @@ def test_a_call_without_a_signature_gets_the_placeholder() -> None:
 
     assert [part.get("thoughtSignature") for part in parts] == [PLACEHOLDER, None]
     assert [part.get("thoughtSignature") for part in older] == [None, None]
+
+
+def test_results_stand_as_their_calls_did() -> None:
+    """Calls that came without ids go back without: then only their order tells the results of one function apart."""
+    first, second = ({**_CALL, "id": name} for name in ("call_g_1", "call_g_2"))
+    said = {"role": "assistant", "content": None, "tool_calls": [first, second]}
+    results = [{"role": "tool", "tool_call_id": name, "content": name} for name in ("call_g_2", "call_g_1")]
+    contents = request_in(chat(messages=[{"role": "user", "content": "q"}, said, *results]))["contents"]
+
+    outputs = [part["functionResponse"]["response"]["output"] for part in contents[2]["parts"]]
+    assert outputs == ["call_g_1", "call_g_2"]
+
+
+def test_a_call_whose_signed_text_a_client_dropped_gets_the_placeholder() -> None:
+    """A signature that has no text to stand beside would leave the call without any, which Gemini 3 refuses."""
+    packed = {**_CALL, "id": carry("c1", {"gemini_text": "signed"})}
+    messages = [_ASKED[0], {"role": "assistant", "content": None, "tool_calls": [packed]}, _ASKED[2]]
+    part = request_in(chat(messages=messages))["contents"][1]["parts"][0]
+
+    assert part["thoughtSignature"] == PLACEHOLDER
+
+
+def test_a_result_with_numbers_that_json_here_cannot_hold_stays_text() -> None:
+    """Rounded, an id of 30 digits would be another one."""
+    content = '{"id": 123456789012345678901234567890}'
+    contents = request_in(chat(messages=[*_ASKED[:2], {**_ASKED[2], "content": content}]))["contents"]
+
+    assert contents[2]["parts"][0]["functionResponse"]["response"] == {"output": content}
 
 
 def test_a_file_of_geminis_own_goes_by_its_address() -> None:
