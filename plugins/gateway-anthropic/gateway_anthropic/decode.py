@@ -104,7 +104,9 @@ def _choice(blocks: Sequence[Mapping[str, object]], stop: object, details: objec
     """The one answer in the blocks of a message. Blocks of other kinds belong to tools that are never sent."""
     texts = [text for block in blocks if block.get("type") == "text" and (text := _text(block.get("text")))]
     calls = _calls(blocks)
-    finish = _FINISHES.get(str(stop), Finish.TOOL_CALLS if calls and stop is None else Finish.STOP)
+    finish = _FINISHES.get(str(stop), Finish.STOP)
+    if calls and finish is Finish.STOP:
+        finish = Finish.TOOL_CALLS
     refusal = None
     if finish is Finish.CONTENT_FILTER:
         said = details.get("explanation") if isinstance(details, dict) else None
@@ -154,6 +156,9 @@ def _unanswered(line_id: str | None, status: int, code: str, message: str) -> Re
 
 
 def _count(content: object) -> int:
+    """A number of tokens, also one that was sent as text: what does not count costs nothing."""
+    if isinstance(content, str) and content.isascii() and content.isdecimal() and len(content) < 16:
+        return int(content)
     if isinstance(content, int) and not isinstance(content, bool) and 0 <= content <= _MAX_COUNT:
         return content
     return 0

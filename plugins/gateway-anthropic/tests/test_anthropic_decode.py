@@ -98,6 +98,21 @@ def test_every_stop_has_its_word(stop: object, finish: str) -> None:
     assert choice_of(decode_row(succeeded(text("x"), stop_reason=stop)))["finish_reason"] == finish
 
 
+@pytest.mark.parametrize("stop", ["end_turn", "stop_sequence", "something_new", None])
+def test_a_call_is_the_reason_to_stop_whatever_the_provider_says(stop: object) -> None:
+    """Clients go on with calls where the reason says so, and drop them where it does not."""
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+
+    assert choice_of(decode_row(succeeded(call, stop_reason=stop)))["finish_reason"] == "tool_calls"
+
+
+def test_tokens_are_counted_when_they_come_as_text() -> None:
+    """A count that is not read would make an answer look free."""
+    body: Any = decode_row(succeeded(text("x"), usage={"input_tokens": "12", "output_tokens": 3})).body
+
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (12, 3)
+
+
 def test_a_refusal_says_so() -> None:
     """The model's explanation is the refusal; without one there is a text all the same."""
     details = {"type": "refusal", "category": "cyber", "explanation": "Not this."}

@@ -118,4 +118,7 @@ def _usage(usage: Mapping[str, object]) -> dict[str, object]:
 
 
 def _count(content: object) -> int:
+    """A number of tokens, also one that was sent as text: what does not count costs nothing."""
+    if isinstance(content, str) and content.isascii() and content.isdecimal() and len(content) < 16:
+        return int(content)
     return content if isinstance(content, int) and not isinstance(content, bool) and content >= 0 else 0

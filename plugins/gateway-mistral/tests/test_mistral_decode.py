@@ -140,6 +140,13 @@ def test_an_answer_that_broke_down_is_a_failure() -> None:
     assert (result.status, result.body, result.retriable) == (502, None, True)
 
 
+def test_tokens_are_counted_when_they_come_as_text() -> None:
+    """A count that is not read would make an answer look free."""
+    usage = read(answer(usage={"prompt_tokens": "12", "completion_tokens": 3, "total_tokens": None}))["usage"]
+
+    assert (usage["prompt_tokens"], usage["total_tokens"]) == (12, 15)  # type: ignore[index]
+
+
 def test_usage_with_nulls() -> None:
     """Counts that are null are zero; cached tokens are found under either name."""
     plain = {"prompt_tokens": None, "completion_tokens": 3, "total_tokens": None, "prompt_audio_seconds": None}

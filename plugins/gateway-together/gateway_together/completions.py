@@ -26,11 +26,12 @@ def _choice(choice: object, n: int) -> object:
     if not isinstance(choice, dict):
         return choice
     sent: dict[str, object] = {"index": n, **choice}
+    message = sent.get("message")
+    called = isinstance(message, dict) and bool(message.get("tool_calls"))
     if sent.get("finish_reason") in (None, "eos"):
-        sent["finish_reason"] = "stop"
+        sent["finish_reason"] = "tool_calls" if called else "stop"
     if "logprobs" in sent:
         sent["logprobs"] = _logprobs(sent["logprobs"])
-    message = sent.get("message")
     if isinstance(message, dict):
         sent["message"] = _message(message)
     return sent

@@ -74,6 +74,15 @@ def test_reasons_to_finish(told: object, read: str) -> None:
     assert choice(finish_reason=told)["finish_reason"] == read
 
 
+@pytest.mark.parametrize("told", ["eos", None])
+def test_calls_are_a_reason_to_finish(told: object) -> None:
+    """A model that ends its turn with calls wants their results, whichever word the server has for it."""
+    calls = [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+
+    assert choice(finish_reason=told, message=message)["finish_reason"] == "tool_calls"
+
+
 def test_calls_of_tools_come_through() -> None:
     """Calls stay as they are, and null stands for none."""
     calls = [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
