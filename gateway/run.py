@@ -142,12 +142,13 @@ async def start_simulators(
 ) -> dict[str, str]:
     """Start the simulator of each provider with `sandbox = true`; returns their base URLs by provider.
 
-    A table with a `base_url` means a simulator that runs there already (`batchway sandbox`). The others' state is kept in
-    the storage directory, so that a restarted gateway finds its remote batches again. One that cannot be loaded is named
-    in the log, and its provider is disabled.
+    A `sandbox_url` means a simulator that runs there already (`batchway sandbox`). `base_url` and key are the real
+    provider's and stay unused, so that nothing is asked or paid there. The state of those that are started is kept in the
+    storage directory, so that a restarted gateway finds its remote batches again. One that cannot be loaded is named in the
+    log, and its provider is disabled.
     """
     simulated = [table for table in configuration.providers.values() if table.sandbox]
-    running = {table.name: base_url for table in simulated if (base_url := str(table.settings.get("base_url") or ""))}
+    running = {table.name: table.sandbox_url for table in simulated if table.sandbox_url}
     made: dict[str, Simulator] = {}
     for table in simulated:
         if table.name in running:

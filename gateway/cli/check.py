@@ -62,7 +62,8 @@ def _providers(router: Router | None) -> list[str]:
     for name, provider in router.providers.items() if router is not None else ():
         reason = provider.disabled_reason
         state = "enabled" if reason is None else f"disabled: {reason}"
-        place = "its own simulator" if provider.table.sandbox else provider.base_url or "its kind's own address"
+        simulated = provider.table.sandbox_url or "its own simulator"
+        place = simulated if provider.table.sandbox else provider.base_url or "its kind's own address"
         lines += [
             f"provider       {name} (kind {provider.table.kind}) {state}",
             f"               at {place}; {_limits(provider)}",

@@ -180,6 +180,8 @@ class ProviderTable:
     account: str = ""
     #: Use the kind's simulator: no key, no money.
     sandbox: bool = False
+    #: Of a simulator that runs already, in the place of one that starts with the gateway; empty: none does.
+    sandbox_url: str = ""
     #: Overrides of the kind's limits, by the names of `gateway.records.Limits`.
     limits: Mapping[str, object] = dataclasses.field(default_factory=_nothing)
     #: Model pattern -> what a batch costs.

@@ -18,7 +18,7 @@ _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 
 #: Keys of a provider's table that are not its kind's.
-CORE_KEYS = ("kind", "account", "sandbox", "limits", "prices")
+CORE_KEYS = ("kind", "account", "sandbox", "sandbox_url", "limits", "prices")
 _LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 _KEY = Rule(meaning="", secret=True)
 _PRICE = Rule(meaning="", at_least=0)
@@ -88,6 +88,7 @@ def read_provider(name: str, table: object, mistakes: Mistakes) -> ProviderTable
         kind=kind,
         account=read_text("", table.get("account", ""), f"{where}.account", mistakes),
         sandbox=read_value(False, table.get("sandbox", False), f"{where}.sandbox", mistakes) is True,  # noqa: FBT003
+        sandbox_url=read_text("", table.get("sandbox_url", ""), f"{where}.sandbox_url", mistakes),
         limits=_read_limits(table.get("limits", {}), f"{where}.limits", mistakes),
         prices=_read_prices(table.get("prices", {}), f"{where}.prices", mistakes),
         settings=MappingProxyType({key: _plain(value) for key, value in table.items() if key not in CORE_KEYS}),

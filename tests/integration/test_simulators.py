@@ -13,11 +13,13 @@ from gateway.run import start_simulators
 
 
 async def test_a_simulator_that_runs_elsewhere_is_used_and_not_started(tmp_path: Path) -> None:
-    """`sandbox = true` with a `base_url` means `batchway sandbox` on that address; without one a simulator is started."""
+    """`sandbox_url` is where `batchway sandbox` runs; without one a simulator is started, whatever the real address is."""
     elsewhere = "http://127.0.0.1:9/openai/v1"
     tables = {
-        "own": ProviderTable(name="own", kind="openai", sandbox=True),
-        "elsewhere": ProviderTable(name="elsewhere", kind="openai", sandbox=True, settings={"base_url": elsewhere}),
+        "own": ProviderTable(
+            name="own", kind="openai", sandbox=True, settings={"base_url": "https://api.example.com/v1"}
+        ),
+        "elsewhere": ProviderTable(name="elsewhere", kind="openai", sandbox=True, sandbox_url=elsewhere),
         "real": ProviderTable(name="real", kind="openai", settings={"base_url": "https://api.example.com/v1"}),
     }
     configuration = Configuration(storage=Storage(directory=tmp_path), providers=MappingProxyType(tables))

@@ -55,6 +55,6 @@ def _table(part: Part, base_url: str) -> str:
     # Strings, numbers and booleans look the same in TOML and in JSON.
     others = "".join(f"{key} = {json.dumps(value)}\n" for key, value in part.provider_class.sandbox_settings.items())
     return (
-        f'[providers.{part.kind}]\nkind = "{part.kind}"\nsandbox = true\nbase_url = "{base_url}"\n{others}'
+        f'[providers.{part.kind}]\nkind = "{part.kind}"\nsandbox = true\nsandbox_url = "{base_url}"\n{others}'
         "limits = { min_poll_seconds = 0.5 }\n"
     )
