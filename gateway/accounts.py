@@ -7,7 +7,7 @@ account is tried afresh, which costs one call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -38,6 +38,8 @@ class Account:
     creates_from: float = 0.0
     calls_from: float = 0.0
     reason: str = ""
+    #: The key was refused, and nothing has gone well since.
+    key_refused: bool = False
 
     def may_create(self) -> bool:
         """Whether a create (and a seal) may be tried now."""
@@ -65,11 +67,13 @@ class Account:
         self.failures = 0
         self.creates_from = self.calls_from = 0.0
         self.reason = ""
+        self.key_refused = False
 
     def unauthorised(self, reason: str) -> float:
         """The key was refused: nothing is asked for a while. Returns for how many seconds."""
         self.calls_from = self.clock.monotonic() + self.unauthorised_seconds
         self.reason = f"unauthorised: {reason}"
+        self.key_refused = True
         return self.unauthorised_seconds
 
 
@@ -93,6 +97,10 @@ class Accounts:
             )
         return self.known[key]
 
+    def refused(self, providers: Iterable[ConfiguredProvider]) -> list[str]:
+        """The names of those whose key was refused when it was last used: nothing is asked of them until it is tried again."""
+        return [provider.name for provider in providers if self.of(provider).key_refused]
+
     async def call(
         self, provider: ConfiguredProvider, verb: str, work: Coroutine[object, object, T], at_most_seconds: float
     ) -> T:
@@ -103,9 +111,12 @@ class Accounts:
         """
         try:
             async with asyncio.timeout(at_most_seconds):
-                return await work
+                answer = await work
         except Unauthorised as error:
-            self.of(provider).unauthorised(error.reason)
+            seconds = self.of(provider).unauthorised(error.reason)
+            structlog.get_logger().warning(
+                "key_refused", provider=provider.name, verb=verb, reason=error.reason, seconds=seconds
+            )
             raise
         except (ProviderError, TimeoutError):
             raise
@@ -117,6 +128,10 @@ class Accounts:
             raise self.fault(provider, verb, error) from error
         except Exception as error:
             raise self.fault(provider, verb, error) from error
+        account = self.of(provider)
+        if account.may_call():
+            account.key_refused = False
+        return answer
 
     def fault(self, provider: ConfiguredProvider, verb: str, error: BaseException) -> PluginFault:
         """Write down an exception that a plugin must not raise, under its name."""

@@ -136,7 +136,7 @@ class Gateway:
             waiting=configuration.waiting,
             notices=self.notices,
         )
-        self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, clock=clock)
+        self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, accounts=self.accounts, clock=clock)
         keyring = Keyring(configuration.clients, operator_token(directory))
         door = Door(keyring, configuration.server.allowed_hosts, self.metrics, self.connections)
         app = web.Application(middlewares=[door.middleware], client_max_size=configuration.server.max_body_bytes)
@@ -147,7 +147,7 @@ class Gateway:
     def _start_workers(self, cache: Cache, waiters: Waiters, signals: Signals) -> None:
         configuration, clock, metrics, tasks = self.configuration, self.clock, self.metrics, self.tasks
         retries = configuration.retries
-        accounts = Accounts(clock, retries, metrics)
+        self.accounts = accounts = Accounts(clock, retries, metrics)
         upstream = Upstream(
             ledger=self.ledger,
             router=self.router,

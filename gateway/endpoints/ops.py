@@ -11,6 +11,7 @@ from collections import defaultdict
 import orjson
 from aiohttp import web
 
+from gateway.accounts import Accounts
 from gateway.clock import Clock
 from gateway.endings import cancelled
 from gateway.endpoints.bodies import read_body
@@ -40,6 +41,7 @@ class Ops:
         batcher: Batcher,
         metrics: Metrics,
         *,
+        accounts: Accounts,
         clock: Clock,
     ) -> None:
         """Reads everything; steers the batcher and the ledger."""
@@ -47,6 +49,7 @@ class Ops:
         self._router = router
         self._waiters = waiters
         self._batcher = batcher
+        self._accounts = accounts
         self._metrics = metrics
         self._clock = clock
         self.ready = False
@@ -56,7 +59,11 @@ class Ops:
         return web.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.StreamResponse:
-        """New requests are accepted; names what is in the way."""
+        """New requests are accepted; names what is in the way.
+
+        A provider that is disabled, or that refuses its key, is named and does not stand in the way of the others. What the
+        provider said of the key is for operators: it may quote a part of it.
+        """
         faults = [] if self.ready else ["starting or stopping"]
         if not self._ledger.database.has_room():
             faults.append("the disk is full")
@@ -65,7 +72,12 @@ class Ops:
             for provider in self._router.providers.values()
             if provider.disabled_reason
         }
-        body = {"status": "unavailable" if faults else "ok", "faults": faults, "disabled_providers": disabled}
+        body = {
+            "status": "unavailable" if faults else "ok",
+            "faults": faults,
+            "disabled_providers": disabled,
+            "unauthorised_providers": self._accounts.refused(self._router.providers.values()),
+        }
         return web.json_response(body, status=503 if faults else 200)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:

@@ -144,6 +144,28 @@ def test_an_account_cannot_take_a_tables_name(tmp_path: Path) -> None:
     assert accounts.of(configured("b", "a", clock, tmp_path)).may_call()
 
 
+async def works() -> str:
+    """A plugin's coroutine that goes well."""
+    return "well"
+
+
+async def test_a_refused_key_shows_until_it_is_taken(tmp_path: Path) -> None:
+    """A table whose key was refused is named, also while it is tried again, until any call goes well; others are not named."""
+    clock = FakeClock()
+    accounts = accounts_of(clock)
+    refused, other = configured("a", "", clock, tmp_path), configured("b", "", clock, tmp_path)
+    with capture_logs() as logs, pytest.raises(Unauthorised):
+        await accounts.call(refused, "fetch", fails_with(Unauthorised("status 401")), 60)
+    assert [(log["event"], log["provider"], log["reason"]) for log in logs] == [("key_refused", "a", "status 401")]
+    # A call that had begun before says nothing of the key.
+    await accounts.call(refused, "poll", works(), 60)
+    assert accounts.refused([refused, other]) == ["a"]
+    await clock.advance(600)
+    assert accounts.refused([refused, other]) == ["a"]
+    await accounts.call(refused, "fetch", works(), 60)
+    assert accounts.refused([refused, other]) == []
+
+
 async def fails_with(error: Exception) -> None:
     """A plugin's coroutine that raises."""
     raise error
