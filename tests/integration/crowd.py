@@ -113,14 +113,16 @@ def order(here: Town, *faults: Fault) -> None:
             simulator.faults.order(fault)
 
 
-def wrong(here: Town, answers: Answers, directory: Path) -> list[tuple[str, int, Told]]:
+def wrong(
+    here: Town, answers: Answers, directory: Path, words: Mapping[int, str] = _NO_WORDS
+) -> list[tuple[str, int, Told]]:
     """Whoever was not told what the simulated provider says to that very question."""
     with _oracles(here, directory) as oracles:
         return [
             (kind, number, told)
             for kind, all_told in answers.items()
             for number, told in enumerate(all_told)
-            if told != Told(status=200, text=oracles[kind].says(_model(here, kind), body(kind, number)).text)
+            if told != Told(status=200, text=oracles[kind].says(_model(here, kind), body(kind, number, words)).text)
         ]
 
 
