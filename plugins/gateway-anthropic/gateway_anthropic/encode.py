@@ -17,6 +17,8 @@ from gateway_anthropic.tools import write_tools
 
 CHAT = "/v1/chat/completions"
 _LONGEST_USER = 256
+#: A model that thinks takes no `top_p` below.
+_LEAST_THINKING_TOP_P = 0.95
 _JSON_ONLY = "Answer with a single JSON object and nothing else: no explanation, no code fence."
 
 
@@ -129,35 +131,39 @@ class _Sampling:
     def sent(self) -> dict[str, object]:
         """The fields that are sent. Raises `Unsupported`."""
         asked = self._asked()
-        if not asked or self._possible():
-            self._check(asked)
-            return asked
-        if self.settings.sampling == "refuse":
-            reason = "the provider takes no sampling fields here; leave it out, or have sampling = 'drop' configured"
-            raise Unsupported(next(iter(asked)), reason)
-        return {}
+        impossible = self.dropped()
+        if impossible and self.settings.sampling == "refuse":
+            raise Unsupported(impossible[0], self._reason(impossible[0]))
+        temperature = asked.get("temperature")
+        if temperature is not None and temperature > 1 and "temperature" not in impossible:
+            raise Unsupported("temperature", "the provider takes 0 to 1")
+        return {name: number for name, number in asked.items() if name not in impossible}
 
     def dropped(self) -> list[str]:
-        """The names of those that are left out."""
-        return [] if self._possible() else list(self._asked())
+        """The names of those that cannot be sent."""
+        return [name for name, number in self._asked().items() if not self._possible(name, number)]
 
-    def _possible(self) -> bool:
-        return self.settings.api_version == SAMPLING_VERSION and self.traits.sampling
-
-    def _asked(self) -> dict[str, object]:
+    def _asked(self) -> dict[str, float]:
         request = self.request
         fields = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
         return {
             name: number for name, number in fields.items() if number is not None and (name == "top_k" or number != 1)
         }
 
-    def _check(self, asked: dict[str, object]) -> None:
-        temperature = self.request.temperature
-        if temperature is not None and temperature > 1:
-            raise Unsupported("temperature", "the provider takes 0 to 1")
-        for name in ("temperature", "top_k"):
-            if name in asked and self.thinking.by_budget:
-                raise Unsupported(name, "cannot be set together with thinking; leave one of them out")
+    def _possible(self, name: str, number: float) -> bool:
+        if self.settings.api_version != SAMPLING_VERSION or not self.traits.sampling:
+            return False
+        if self.thinking.on and not (name == "top_p" and number >= _LEAST_THINKING_TOP_P):
+            return False
+        return name != "top_p" or self.traits.sampling_pair or "temperature" not in self._asked()
+
+    def _reason(self, name: str) -> str:
+        otherwise = "or have sampling = 'drop' configured"
+        if self.settings.api_version != SAMPLING_VERSION or not self.traits.sampling:
+            return f"the provider takes no sampling fields here; leave it out, {otherwise}"
+        if self.thinking.on:
+            return f"cannot be set so together with thinking; leave one of them out, {otherwise}"
+        return f"{name} and temperature cannot both be set for this model; leave one of them out, {otherwise}"
 
 
 def _dropped(call: Call, request: ChatRequest, thinking: Thinking, sampling: _Sampling) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ from gateway_anthropic.layout import KEY, Block, arranged, is_thought
 #: Images that the provider reads.
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
+#: Names of functions, offered or called.
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 LateSystem = Literal["refuse", "send", "hoist"]
 
@@ -130,6 +132,8 @@ def _notes(carried: Mapping[str, object] | None) -> object:
 
 
 def _call(call: ToolCall, id_: str) -> Block:
+    if not TOOL_NAME.fullmatch(call.name):
+        raise Unsupported(f"{call.field}.function.name", "has to be 1 to 128 of letters, digits, _ and -")
     return {"type": "tool_use", "id": id_, "name": call.name, "input": dict(call.arguments)}
 
 

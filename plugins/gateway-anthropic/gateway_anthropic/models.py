@@ -29,6 +29,8 @@ _BETWEEN = ("claude-sonnet-5-5*",)
 _FREE = ("claude-fable-5-[1-9]*", "claude-mythos-5-[1-9]*", "claude-opus-5-5*", "claude-sonnet-5-5*")
 #: Refuse sampling fields under any version of the API.
 _UNSAMPLED = ("claude-opus-4-[78]*", "claude-*-5", "claude-*-5-*", "claude-mythos-*")
+#: Refuse a temperature and a `top_p` in one request (their 400 says so; reports of 2025 and 2026).
+_EITHER = ("claude-opus-4-1*", "claude-*-4-5*", "claude-*-4-6*")
 
 
 Trait = TypeVar("Trait")
@@ -44,6 +46,8 @@ class Traits:
     thinking_off: Literal["disabled", "between_tools", "refuse"]
     forced_tools: bool
     sampling: bool
+    #: Whether a temperature and a `top_p` may stand in one request.
+    sampling_pair: bool
     prefill: bool
 
 
@@ -60,6 +64,7 @@ def traits_of(model: str, configured: Mapping[str, ModelTraits]) -> Traits:
         thinking_off=_first((traits.thinking_off for traits in said), otherwise=known.thinking_off),
         forced_tools=_first((traits.forced_tools for traits in said), otherwise=known.forced_tools),
         sampling=_first((traits.sampling for traits in said), otherwise=known.sampling),
+        sampling_pair=known.sampling_pair,
         prefill=_first((traits.prefill for traits in said), otherwise=known.prefill),
     )
 
@@ -78,6 +83,7 @@ def _known(model: str) -> Traits:
         thinking_off="refuse" if always else "between_tools" if between else "disabled",
         forced_tools=not _fits(model, _FREE),
         sampling=older or not _fits(model, _UNSAMPLED),
+        sampling_pair=not _fits(model, _EITHER),
         prefill=older,
     )
 

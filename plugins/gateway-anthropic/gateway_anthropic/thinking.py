@@ -29,6 +29,11 @@ class Thinking:
     dropped: bool = False
 
     @property
+    def on(self) -> bool:
+        """Whether the model is told to think, in whichever way."""
+        return self.config is not None and self.config.get("type") in ("enabled", "adaptive")
+
+    @property
     def by_budget(self) -> bool:
         """Whether the model is made to think by a budget of tokens."""
         return self.config is not None and self.config.get("type") == "enabled"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from gateway import Unsupported
 from gateway.chat import AssistantTurn, ChatRequest, Tool, ToolMode
 from gateway_anthropic.layout import Block
+from gateway_anthropic.messages import TOOL_NAME
 from gateway_anthropic.schemas import closed_schema
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _UNIONS = ("anyOf", "oneOf", "allOf")
 
 
@@ -49,7 +48,7 @@ def _choice(mode: ToolMode, name: str | None) -> dict[str, object]:
 
 
 def _tool(tool: Tool) -> Block:
-    if not _NAME.fullmatch(tool.name):
+    if not TOOL_NAME.fullmatch(tool.name):
         raise Unsupported(f"{tool.field}.name", "has to be 1 to 128 of letters, digits, _ and -")
     field = f"{tool.field}.parameters"
     schema: Block = {"type": "object", **tool.parameters}

@@ -74,6 +74,15 @@ def test_foreign_ids_are_renamed_the_same_way_everywhere() -> None:
     assert all(name.replace("_", "").isalnum() and name.isascii() for name in ids)
 
 
+def test_a_function_of_the_past_needs_a_name_that_fits() -> None:
+    """Gemini's functions may have dots in their names; the provider would refuse such a history hours later."""
+    said: Any = called("c1")
+    said["tool_calls"][0]["function"]["name"] = "weather.now"
+    body = chat(user("go"), said, result("c1"), tools=[tool()])
+
+    assert refused(body) == "messages[1].tool_calls[0].function.name"
+
+
 def test_an_id_that_is_used_again_gets_a_name_of_its_own() -> None:
     """The provider refuses a conversation in which two calls have one id; other models count theirs anew in every turn."""
     turns = [called("c1", "c2"), result("c2", "b"), result("c1", "a"), called("c1"), result("c1", "c")]
@@ -239,6 +248,32 @@ def test_the_provider_s_own_sampling_is_as_good_as_not_said() -> None:
 
     assert {"temperature", "top_p"} & sent(body).keys() == set()
     assert written(body).dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "field"),
+    [
+        ("claude-sonnet-4-6", {"reasoning_effort": "low", "temperature": 0.5}, "temperature"),
+        ("claude-sonnet-4-6", {"reasoning_effort": "low", "top_k": 5}, "top_k"),
+        (OLDER, {"reasoning_effort": "low", "top_p": 0.9}, "top_p"),
+        (OLDER, {"temperature": 0.5, "top_p": 0.97}, "top_p"),
+    ],
+)
+def test_sampling_that_goes_with_nothing_else_here(model: str, fields: dict[str, Any], field: str) -> None:
+    """Sampling beside thoughts, and a pair of both, is what the provider refuses hours later; or it goes by policy."""
+    body = chat(model=model, **fields)
+
+    assert refused(body, api_version="2023-06-01") == field
+    assert written(body, api_version="2023-06-01", sampling="drop").dropped == (field,)
+    assert field not in sent(body, api_version="2023-06-01", sampling="drop")
+
+
+def test_sampling_that_goes_together() -> None:
+    """A model before that rule takes both; one that thinks takes a top_p near 1."""
+    pair = sent(chat(model="claude-sonnet-4-20250514", temperature=0.5, top_p=0.9), api_version="2023-06-01")
+    thinking = sent(chat(model=OLDER, reasoning_effort="low", top_p=0.95), api_version="2023-06-01")
+
+    assert (pair["temperature"], pair["top_p"], thinking["top_p"]) == (0.5, 0.9, 0.95)
 
 
 def test_hot_sampling_is_refused() -> None:
