@@ -19,7 +19,15 @@ _EMBEDDING_FIELDS = frozenset({"model", "input", "dimensions", "encoding_format"
 
 def encode_line(call: Call, dialect: Dialect) -> bytes:
     """One input line without its key: `{"request": ...}`. Raises `Unsupported` for what Gemini cannot say."""
-    return orjson.dumps({"request": request_of(call, dialect)})
+    return line_of(request_of(call, dialect))
+
+
+def line_of(request: Mapping[str, object]) -> bytes:
+    """`request` as a line. Raises `Unsupported` for what JSON cannot hold, as numbers beyond 64 bits in a schema."""
+    try:
+        return orjson.dumps({"request": request})
+    except orjson.JSONEncodeError as error:
+        raise Unsupported("messages", f"the request cannot be sent as JSON: {error}") from None
 
 
 def request_of(call: Call, dialect: Dialect) -> Mapping[str, object]:

@@ -43,7 +43,7 @@ def _declaration(tool: Tool) -> dict[str, object]:
     declared: dict[str, object] = {"name": check_name(tool.name, f"{tool.field}.name")}
     if tool.description is not None:
         declared["description"] = tool.description
-    declared["parametersJsonSchema"] = dict(tool.parameters)
+    declared["parametersJsonSchema"] = {"type": "object", **tool.parameters}
     return declared
 
 

@@ -43,6 +43,8 @@ def dropped_fields(request: ChatRequest) -> Sequence[str]:
     """Fields that `generate_content_request` leaves out: their loss changes no meaning."""
     dropped = list(request.hints)
     dropped += [f"{tool.field}.strict" for tool in request.tools if tool.strict]
+    if isinstance(request.response_format, JsonSchema) and request.response_format.description:
+        dropped.append("response_format.json_schema.description")
     return dropped
 
 

@@ -9,6 +9,7 @@ import orjson
 from gateway import Call, Unsupported
 from gateway.chat import read_chat
 from gateway_gemini.dialect import Dialect
+from gateway_gemini.encode import line_of
 from gateway_gemini.translate import generate_content_request
 
 CHAT = "/v1/chat/completions"
@@ -18,7 +19,7 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,255}")
 
 def encode_line(call: Call, dialect: Dialect) -> bytes:
     """One input line without its name. Raises `Unsupported` for what Gemini cannot say."""
-    return orjson.dumps({"request": request_of(call, dialect)})
+    return line_of(request_of(call, dialect))
 
 
 def frame_line(line_id: str, payload: bytes, label_key: str) -> bytes:

@@ -108,6 +108,15 @@ def test_links_are_refused(url: str) -> None:
     assert caught.value.field.startswith("messages[0].content[0].image_url")
 
 
+def test_what_json_cannot_hold_is_refused() -> None:
+    """A schema may name a number beyond 64 bits; that is the caller's to mend, and no bug here."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**70}}}
+    with pytest.raises(Unsupported, match="JSON"):
+        encode_line(
+            call(chat("x", tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])), DIALECT
+        )
+
+
 def test_what_is_dropped_is_named() -> None:
     """Hints and the user's name are left out, and the caller can see it."""
     body = chat("hi", verbosity="low", user="u-1")
