@@ -14,6 +14,8 @@ _SOUNDS = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 _DATA_URL = re.compile(
     r"data:(?P<type>[\w.+-]+/[\w.+-]+)(?P<parameters>(?:;[^;,]*)*?);base64,", re.ASCII | re.IGNORECASE
 )
+#: Types that do not exist, as they are often written.
+_MISSPELT = {"image/jpg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}
 _DETAILS = ("auto", "low", "high", "original")
 #: Where a cache may begin: OpenAI's word, and the one that several libraries send to every provider.
 CACHE_MARKS = ("prompt_cache_breakpoint", "cache_control")
@@ -112,7 +114,8 @@ def _data_url(holder: Fields, name: str, url: str) -> tuple[str, str]:
     if found is None:
         kinds = "an http(s) address or a data URL" if name == "url" else "a data URL"
         raise holder.unsupported(name, f"must be {kinds} of the form data:TYPE/SUBTYPE;base64,CONTENT")
-    return found["type"].lower(), _base64(holder, name, url[found.end() :])
+    media_type = found["type"].lower()
+    return _MISSPELT.get(media_type, media_type), _base64(holder, name, url[found.end() :])
 
 
 def _base64(holder: Fields, name: str, content: str) -> str:

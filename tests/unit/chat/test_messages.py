@@ -191,6 +191,10 @@ def test_the_old_form_of_calls_becomes_the_new() -> None:
             image("DATA:Image/JPEG;name=x;BASE64,AAAA"),
             Media(media_type="image/jpeg", content="AAAA", field="messages[0].content[0].image_url"),
         ),
+        (
+            image("data:image/jpg;base64,AAAA"),
+            Media(media_type="image/jpeg", content="AAAA", field="messages[0].content[0].image_url"),
+        ),
         (image("HTTPS://x/y"), Link(url="HTTPS://x/y", field="messages[0].content[0].image_url")),
         (sound(), Media(media_type="audio/mpeg", content="AAAA", field="messages[0].content[0].input_audio")),
         (sound("wav"), Media(media_type="audio/wav", content="AAAA", field="messages[0].content[0].input_audio")),
