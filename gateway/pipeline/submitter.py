@@ -116,8 +116,11 @@ class Submitter:
             await self._create_alone(batch, side)
 
     async def _create_alone(self, batch: BatchRow, side: Side) -> None:
-        """The create call of a batch without a marker: no other on its account until its outcome is known."""
-        if side.account.creating:
+        """The create call of a batch without a marker: no other on its account until its outcome is known.
+
+        Looked at again: while this one was prepared, another may have been created and lost.
+        """
+        if await self._unresolved(batch, side):
             await self._wait_for_others(batch)
             return
         side.account.creating = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -13,7 +14,7 @@ from gateway.endings import cancelled
 from gateway.errors import Ambiguous, Missing, Retryable
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.janitor import Janitor
-from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, new_marker
+from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, RequestState, new_marker
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Cut
 from gateway.testing import FakeClock, FakeRemote
@@ -39,6 +40,36 @@ class FussyProvider(UnmarkedProvider):
         if remote.remote_id == "fake-theirs":
             raise Retryable("unavailable")
         await super().fetch(remote, to)
+
+
+class SlowProvider(UnmarkedProvider):
+    """Takes its time to take a file."""
+
+    late: ClassVar[str]
+    uploads: ClassVar[asyncio.Event]
+
+    async def upload(self, batch: Batch) -> str | None:
+        """One batch's once it is told to, the others' at once."""
+        if batch.marker == self.late:
+            await self.uploads.wait()
+        return await super().upload(batch)
+
+
+async def test_a_create_that_was_lost_meanwhile_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches are prepared together and the first create is lost: the second looks again before its own."""
+    monkeypatch.setattr(SlowProvider, "uploads", asyncio.Event(), raising=False)
+    async with open_rig(tmp_path, plugin=SlowProvider) as rig:
+        batches = [await sealed(rig, "a"), await sealed(rig, "b")]
+        monkeypatch.setattr(SlowProvider, "late", batches[1].marker, raising=False)
+        rig.remote.after["submit"].append(Ambiguous("timeout"))
+        submitter = submitter_of(rig)
+        first, second = (asyncio.create_task(submitter.submit(batch)) for batch in batches)
+        await first
+        SlowProvider.uploads.set()
+        await second
+
+        assert sorted(batch.state for batch in await rig.batches()) == [BatchState.RECONCILING, BatchState.SEALED]
+        assert rig.remote.calls["submit"] == 1
 
 
 async def test_doubt_about_another_address_stops_no_create(tmp_path: Path) -> None:
