@@ -47,7 +47,7 @@ class Spool:
 
     def drop(self, marker: str) -> None:
         """Delete what is left of a batch that is settled."""
-        for path in (self.lines(marker), self.rows(marker)):
+        for path in (self.lines(marker), self.rows(marker), self.proof(marker)):
             with suppress(FileNotFoundError):
                 path.unlink()
 
