@@ -16,6 +16,11 @@ from gateway.sandbox import Fault, FaultKind, body_hash
 from gateway.testing import Lab
 
 MODEL = "claude-opus-4-8"
+#: A call and its result.
+USED: list[dict[str, Any]] = [
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]},
+]
 TOOL = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
 
 
@@ -142,6 +147,8 @@ async def test_a_bad_request_fails_alone_and_late(lab: Lab, sdk: anthropic.Async
         ({"tools": [TOOL], "tool_choice": {"type": "any"}, "model": "claude-opus-5-5"}, "not supported"),
         ({"output_config": {"format": {"type": "json_schema", "schema": TOOL["input_schema"]}}}, "additionalProp"),
         ({"metadata": {"user_id": "u" * 257}}, "metadata"),
+        ({"tools": [TOOL], "messages": [user("x"), *USED, *USED]}, "ids must be unique"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {"allOf": [{"$ref": "#/$defs/a"}]}}}}, "allOf"),
     ],
 )
 async def test_params_are_checked_strictly(
@@ -161,6 +168,10 @@ async def test_the_older_version_takes_sampling_fields(
     assert await fate(lab, old_sdk, temperature=0.5, model="claude-haiku-4-5") == ""
     assert "temperature" in await fate(lab, old_sdk, temperature=1.5, model="claude-haiku-4-5")
     assert "temperature" in await fate(lab, sdk, temperature=0.5, model="claude-haiku-4-5")
+    assert "both" in await fate(lab, old_sdk, temperature=0.5, top_p=0.97, model="claude-haiku-4-5")
+    adaptive = {"thinking": {"type": "adaptive"}, "model": "claude-sonnet-4-6"}
+    assert "temperature" in await fate(lab, old_sdk, temperature=0.5, **adaptive)
+    assert "top_p" in await fate(lab, old_sdk, top_p=0.5, **adaptive)
 
 
 @pytest.mark.parametrize(

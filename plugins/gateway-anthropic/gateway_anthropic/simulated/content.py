@@ -114,6 +114,7 @@ def _image(block: Message, where: str) -> Iterator[str]:
 def _pairs(messages: list[object]) -> Iterator[str]:
     """Every call has its result in the next message, and every result its call in the one before."""
     called: set[str] = set()
+    ids: list[str] = []
     for n, message in enumerate(messages):
         answered = _named(message, "tool_result", "tool_use_id")
         if missing := called - answered:
@@ -121,6 +122,10 @@ def _pairs(messages: list[object]) -> Iterator[str]:
         if strange := answered - called:
             yield f"messages.{n}.content.0: unexpected `tool_use_id` found in `tool_result` blocks: {min(strange)}"
         called = _named(message, "tool_use", "id")
+        ids.extend(called)
+        if len(set(ids)) < len(ids):
+            yield f"messages.{n}.content.0: `tool_use` ids must be unique"
+            return
     if called:
         yield f"messages.{len(messages) - 1}: `tool_use` ids were found without `tool_result` blocks: {min(called)}"
 

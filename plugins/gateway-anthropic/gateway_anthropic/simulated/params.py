@@ -65,8 +65,12 @@ def _sampling(params: Params, version: str, traits: Traits) -> Iterator[str]:
             yield f"{field}: Input should be between 0 and 1"
         elif not traits.sampling and number != 1:
             yield f"{field}: is not supported for this model"
-        elif field != "top_p" and number != 1 and _kind(params.get("thinking")) == "enabled":
-            yield f"{field}: may only be set to 1 when thinking is enabled"
+        elif field != "top_p" and number != 1 and _kind(params.get("thinking")) in ("enabled", "adaptive"):
+            yield f"{field}: may only be set to 1 when thinking is enabled or in adaptive mode"
+        elif field == "top_p" and number < 0.95 and _kind(params.get("thinking")) in ("enabled", "adaptive"):
+            yield "top_p: must be greater than or equal to 0.95 or unset when thinking is enabled"
+    if {"temperature", "top_p"} <= params.keys() and not traits.sampling_pair:
+        yield "temperature and top_p cannot both be specified for this model"
 
 
 def _tools(params: Params, traits: Traits) -> Iterator[str]:
@@ -164,6 +168,8 @@ def closed_problem(schema: object) -> str | None:
         return f"For '{schema['type']}' type, property '{min(unknown)}' is not supported"
     if "oneOf" in schema:
         return "Schema type 'oneOf' is not supported"
+    if any(isinstance(part, dict) and "$ref" in part for part in _list(schema.get("allOf"))):
+        return "'allOf' with '$ref' is not supported"
     named = [*_values(schema.get("properties")), *_values(schema.get("$defs"))]
     below = [schema.get(key) for key in ("items", "anyOf", "allOf")]
     return next((problem for inner in (*named, *below) if (problem := closed_problem(inner))), None)
