@@ -44,19 +44,19 @@ class Conversation:
     messages: list[dict[str, object]] = field(default_factory=list)
     #: Whether the last turn with calls begins with a thought; None: there is no such turn.
     thoughtful: bool | None = None
-    #: Ids of calls as they are sent, all of them; and by the caller's ids, those of the last turn that has any.
-    taken: set[str] = field(default_factory=set)
+    #: Ids of calls as they are sent, with how often each was asked for; and by the caller's ids, those of the last turn.
+    taken: dict[str, int] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
 
     def call(self, ids: Sequence[str]) -> None:
         """Name the calls of a turn: the provider refuses a conversation in which two have one id, as other models give."""
         self.called = {}
         for id_ in ids:
-            name, again = tool_id(id_), 1
+            name = wanted = tool_id(id_)
             while name in self.taken:
-                again += 1
-                name = tool_id(f"{id_} {again}")
-            self.taken.add(name)
+                self.taken[wanted] += 1
+                name = tool_id(f"{id_} {self.taken[wanted]}")
+            self.taken[name] = 1
             self.called[id_] = name
 
     def say(self, role: str, blocks: Sequence[Block]) -> None:
