@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,9 +14,9 @@ import openai
 from gateway.cli.demo.cast import Part, parts
 from gateway.cli.demo.oracle import Oracle
 from gateway.clock import SystemClock
-from gateway.sandbox import Fault, SandboxSettings
+from gateway.sandbox import Fault, Operation, SandboxSettings
 from tests.integration.callers import HELD_BACK
-from tests.integration.town import Town, town
+from tests.integration.town import OTHER_WAYS, Town, town
 
 #: A batch takes no longer than it must.
 AT_ONCE = SandboxSettings(validating_seconds=0.0, running_seconds=0.05, finalizing_seconds=0.0)
@@ -47,8 +47,11 @@ async def crowded_town(
 
 
 def batched() -> list[Part]:
-    """All installed kinds that have batches."""
-    return [part for part in parts([]) if part.provider_class.batch]
+    """All installed kinds that have batches, and those that have two ways to hand one over a second time."""
+    found = [part for part in parts([]) if part.provider_class.batch]
+    return found + [
+        replace(part, kind=name) for name in OTHER_WAYS for part in found if name.startswith(part.kind + "-")
+    ]
 
 
 def body(kind: str, number: int, words: Mapping[int, str] = _NO_WORDS) -> dict[str, object]:
@@ -124,6 +127,11 @@ def wrong(
             for number, told in enumerate(all_told)
             if told != Told(status=200, text=oracles[kind].says(_model(here, kind), body(kind, number, words)).text)
         ]
+
+
+def calling(operation: Operation | None) -> list[Part]:
+    """`batched`, less the table whose results come with its polls where `operation` is a download."""
+    return [part for part in batched() if operation is not Operation.FETCH or part.kind != "gemini-inline"]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.records import BatchState
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxSettings
-from tests.integration.crowd import accepted, batched, begin, crowded_town, finish, lines, repeats, wrong
+from tests.integration.crowd import accepted, begin, calling, crowded_town, finish, lines, repeats, wrong
 from tests.integration.town import Town
 
 COUNT = 3
@@ -63,7 +63,7 @@ async def test_a_key_revoked_while_batches_run_loses_nothing(
     tmp_path: Path, operation: Operation | None, neighbour: str
 ) -> None:
     """Requests stay, each provider is shown as unauthorised, another is not disturbed; with the key comes every answer, once."""
-    async with crowded_town(tmp_path, batched(), LONG) as here:
+    async with crowded_town(tmp_path, calling(operation), LONG) as here:
         asked = begin(here, COUNT)
         await accepted(here, COUNT * len(here.simulators))
         await running(here)
