@@ -73,7 +73,9 @@ class Metrics:
             "cache_lookups", "where unnamed requests found their answer: see outcome", "outcome"
         )
         self.waiters = self._gauge("waiters", "callers held on open connections")
-        self.queued = gauge("queued_requests", "requests waiting to be sealed into a batch, or asked one by one", "provider")
+        self.queued = gauge(
+            "queued_requests", "requests waiting to be sealed into a batch, or asked one by one", "provider"
+        )
 
         self.batches_sealed = counter(
             "batches_sealed", "batches cut from a window, by what sealed it", "provider", "reason"
