@@ -230,7 +230,7 @@ def test_a_kind_that_cannot_say_its_limits_is_disabled(directory: Path, said: ob
         kind = "plain"
 
         @classmethod
-        def limits_of(cls, settings: ProviderSettings) -> Limits:  # noqa: ARG003 - it does not even look
+        def limits_of(cls, settings: ProviderSettings) -> Limits:
             if isinstance(said, Exception):
                 raise said
             return said  # type: ignore[return-value]
