@@ -100,7 +100,6 @@ def test_what_stands_beside_a_reference_stays(reference: dict[str, Any]) -> None
         {"$ref": "https://example.com/schema.json"},
         {"$ref": "#/$defs/nowhere"},
         {"enum": [{"a": 1}]},
-        {"allOf": [{"$ref": "#/$defs/b"}, schema_of(c=STRING)], "$defs": {"b": schema_of(d=STRING)}},
         {"anyOf": [STRING], "oneOf": [{"const": "a"}]},
         {**schema_of(c=STRING), "anyOf": [schema_of(c=STRING), schema_of(d=STRING)]},
         {"type": "string", "description": 7, "minLength": 2},
@@ -112,6 +111,13 @@ def test_what_would_mean_something_else_is_refused(schema: object) -> None:
         closed_schema(schema_of(a=schema), "the.field")
 
     assert refusal.value.field == "the.field"
+
+
+def test_a_reference_among_several_that_all_hold_is_refused() -> None:
+    """The provider takes no such schema, and says so hours later."""
+    both = {"allOf": [{"$ref": "#/$defs/city"}, schema_of(c=STRING)]}
+    with pytest.raises(Unsupported, match="allOf"):
+        closed_schema({**schema_of(a=both), "$defs": {"city": schema_of(name=STRING)}}, "field")
 
 
 def test_recursion_is_refused() -> None:
