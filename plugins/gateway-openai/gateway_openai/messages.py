@@ -28,7 +28,7 @@ def refuse_names(call: Call) -> None:
 
 
 def strict_messages(messages: object) -> Strict:
-    """`messages` without nulls, and without what clients send back of an answer; a refusal counts as what was said.
+    """`messages` without nulls, empty lists of calls, and what clients send back of an answer; a refusal counts as what was said.
 
     Raises `Unsupported` for an answer that was spoken: only OpenAI has it.
     """
@@ -44,6 +44,8 @@ def strict_messages(messages: object) -> Strict:
 
 def _without_echoes(message: Mapping[str, object], place: str, dropped: list[str]) -> dict[str, object]:
     said = {key: content for key, content in message.items() if content is not None or key == "content"}
+    if said.get("tool_calls") == []:
+        del said["tool_calls"]
     if said.get("role") != "assistant":
         return said
     if said.get("audio"):

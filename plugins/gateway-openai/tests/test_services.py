@@ -320,7 +320,7 @@ def test_groq_gets_no_fields_of_answers_that_are_sent_back(tmp_path: Path) -> No
         "name": None,
     }
     said = {"role": "assistant", "content": "a", "reasoning_content": "hm", "reasoning": "hm", **nothing}
-    refused = {"role": "assistant", "content": None, "refusal": "no"}
+    refused = {"role": "assistant", "content": None, "refusal": "no", "tool_calls": []}
     asked = call(messages=[said, refused, {"role": "user", "content": "b"}])
 
     assert orjson.loads(provider.encode(asked))["body"]["messages"] == [
