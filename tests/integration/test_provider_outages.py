@@ -10,7 +10,7 @@ import pytest
 
 from gateway.records import BatchState
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxSettings
-from tests.integration.crowd import accepted, begin, calling, crowded_town, finish, lines, repeats, wrong
+from tests.integration.crowd import accepted, batched, begin, calling, crowded_town, finish, lines, repeats, wrong
 from tests.integration.town import Town
 
 COUNT = 3
@@ -84,3 +84,31 @@ async def test_a_key_revoked_while_batches_run_loses_nothing(
         assert await lines(here) == {kind: COUNT + (kind == neighbour) for kind in here.simulators}
         assert await repeats(here) == dict.fromkeys(here.simulators, 0)
         assert (await ready(here))["unauthorised_providers"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "when"), [(FaultKind.STATUS, "before"), (FaultKind.CUT, "before"), (FaultKind.CUT, "while")]
+)
+async def test_a_provider_that_is_down_is_waited_for(tmp_path: Path, kind: FaultKind, when: str) -> None:
+    """Every call fails before its batch is made, or while it runs: nobody is told, another goes on, and it is paid once."""
+    async with crowded_town(tmp_path, batched(), LONG) as here:
+        asked = begin(here, COUNT)
+        await accepted(here, COUNT * len(here.simulators))
+        if when == "while":
+            await running(here)
+        calls = {name: sum(each.ledger.calls.values()) for name, each in here.simulators.items()}
+        broken = break_all_but(here, "groq", Fault(kind=kind, status=503, times=None))
+
+        async def turned_away() -> bool:
+            here.gateway.batcher.flush()
+            return all(sum(here.simulators[name].ledger.calls.values()) >= calls[name] + 2 for name in broken)
+
+        await here.until(turned_away, jump_seconds=5)
+        others = await finish(here, begin(here, 1, kinds=["groq"], words=MEANWHILE))
+        assert not asked.done()
+        mend(here)
+        answers = await finish(here, asked)
+
+        assert wrong(here, answers, tmp_path) == wrong(here, others, tmp_path, MEANWHILE) == []
+        assert await lines(here) == {name: COUNT + (name == "groq") for name in here.simulators}
+        assert await repeats(here) == dict.fromkeys(here.simulators, 0)
