@@ -5,6 +5,7 @@ Floor 3. Everything a provider would refuse is refused here, before anything is 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,7 +53,7 @@ def encoded(plugin: Provider, call: Call) -> Encoded:
             param=error.field,
         ) from error
     except Exception as error:
-        structlog.get_logger().exception("plugin_fault", provider=plugin.name, kind=plugin.kind, verb="encode")
+        _report(plugin, "encode", error)
         raise Refusal(
             "provider_unavailable",
             f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
@@ -76,9 +77,17 @@ def dropped(plugin: Provider, call: Call) -> str:
     except Unsupported as error:
         # Only `encode` refuses: its `n` may have been taken from it, and a stored answer is served unasked.
         return dropped(plugin, _without_n(call)) if error.field == "n" and "n" in call.body else ""
-    except Exception:  # noqa: BLE001 - the request is as good without the hint
-        structlog.get_logger().exception("plugin_fault", provider=plugin.name, kind=plugin.kind, verb="dropped")
+    except Exception as error:  # noqa: BLE001 - the request is as good without the hint
+        _report(plugin, "dropped", error)
         return ""
+
+
+def _report(plugin: Provider, verb: str, error: Exception) -> None:
+    """Log what was raised and where, without the exception's own words: validators like to quote what they were given."""
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    structlog.get_logger().error(
+        "plugin_fault", provider=plugin.name, kind=plugin.kind, verb=verb, raised=type(error).__name__, where=where
+    )
 
 
 def _header(names: Sequence[str]) -> str:

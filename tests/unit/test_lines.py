@@ -48,6 +48,22 @@ def test_a_bug_in_a_plugin_is_called_one(provider: FakeProvider, monkeypatch: py
     assert (caught.value.rule.status, caught.value.code) == (502, "provider_unavailable")
 
 
+def test_a_bug_in_a_plugin_does_not_log_the_prompt(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has what was raised and where, and nothing of what the exception quotes."""
+
+    def quoting(call: Call) -> bytes:
+        raise ValueError(f"cannot encode {call.body}")
+
+    monkeypatch.setattr(provider, "encode", quoting)
+    with structlog.testing.capture_logs() as logs, pytest.raises(Refusal):
+        encoded(provider, call())
+
+    [entry] = logs
+    assert (entry["event"], entry["verb"], entry["raised"]) == ("plugin_fault", "encode", "ValueError")
+    assert entry["where"][-1].endswith(" quoting")
+    assert "hello" not in str(entry)
+
+
 def test_a_line_is_as_large_as_it_will_ever_be(provider: FakeProvider) -> None:
     """The size of a line counts its longest name and its newline."""
     payload = encoded(provider, call()).payload
