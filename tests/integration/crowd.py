@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -116,34 +116,25 @@ def order(here: Town, *faults: Fault) -> None:
             simulator.faults.order(fault)
 
 
-def wrong(
+async def wrong(
     here: Town, answers: Answers, directory: Path, words: Mapping[int, str] = _NO_WORDS
 ) -> list[tuple[str, int, Told]]:
     """Whoever was not told what the simulated provider says to that very question."""
-    with _oracles(here, directory) as oracles:
-        return [
-            (kind, number, told)
-            for kind, all_told in answers.items()
-            for number, told in enumerate(all_told)
-            if told != Told(status=200, text=oracles[kind].says(_model(here, kind), body(kind, number, words)).text)
-        ]
+    clock = SystemClock()
+    found: list[tuple[str, int, Told]] = []
+    for part in here.cast:
+        if part.kind in answers:
+            oracle = Oracle(part.provider_class, part.simulator_class, clock, directory / "oracle")
+            for number, told in enumerate(answers[part.kind]):
+                said = oracle.says(part.model, body(part.kind, number, words))
+                found += [] if told == Told(status=200, text=said.text) else [(part.kind, number, told)]
+            await oracle.provider.aclose()
+    return found
 
 
 def calling(operation: Operation | None) -> list[Part]:
     """`batched`, less the table whose results come with its polls where `operation` is a download."""
     return [part for part in batched() if operation is not Operation.FETCH or part.kind != "gemini-inline"]
-
-
-@contextmanager
-def _oracles(here: Town, directory: Path) -> Iterator[Mapping[str, Oracle]]:
-    clock = SystemClock()
-    yield {
-        part.kind: Oracle(part.provider_class, part.simulator_class, clock, directory / "oracle") for part in here.cast
-    }
-
-
-def _model(here: Town, kind: str) -> str:
-    return next(part.model for part in here.cast if part.kind == kind)
 
 
 async def lines(here: Town) -> dict[str, int]:

@@ -29,11 +29,25 @@ async def test_a_create_whose_response_is_lost_is_not_repeated(tmp_path: Path, k
         order(here, Fault(kind=kind, operation=Operation.CREATE, when="after", status=503))
         answers = await answered(here, COUNT)
 
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT)
         assert await repeats(here) == dict.fromkeys(here.simulators, 0)
         tries = {name: (row.ambiguous, row.submissions) for name, row in (await batches(here)).items()}
         assert tries == dict.fromkeys(here.simulators, (True, 1))
+
+
+async def test_two_batches_of_one_create_are_told_apart(tmp_path: Path) -> None:
+    """One lost call made two batches: one is kept and answers everybody, the other is counted, also where no marker names it."""
+    async with crowded_town(tmp_path, batched()) as here:
+        order(here, Fault(kind=FaultKind.TWICE))
+        order(here, Fault(kind=FaultKind.CUT, operation=Operation.CREATE, when="after"))
+        answers = await answered(here, COUNT)
+        counted = here.gateway.metrics.render().decode()
+
+        assert await wrong(here, answers, tmp_path) == []
+        assert await lines(here) == dict.fromkeys(here.simulators, COUNT * 2)
+        copies = [f'batchway_duplicate_batches_total{{provider="{kind}"}} 1.0' for kind in here.simulators]
+        assert [each for each in copies if each not in counted] == []
 
 
 async def test_a_lost_batch_that_lists_show_late_is_waited_for(tmp_path: Path) -> None:
@@ -43,7 +57,7 @@ async def test_a_lost_batch_that_lists_show_late_is_waited_for(tmp_path: Path) -
         order(here, Fault(kind=FaultKind.CUT, operation=Operation.CREATE, when="after"))
         answers = await answered(here, COUNT)
 
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT)
         assert await repeats(here) == dict.fromkeys(here.simulators, 0)
 
@@ -55,7 +69,7 @@ async def test_a_create_that_never_acted_is_sent_again(tmp_path: Path, kind: Fau
         order(here, Fault(kind=kind, operation=Operation.CREATE, when="before", status=500))
         answers = await answered(here, COUNT)
 
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT)
         tries = {name: (row.ambiguous, row.submissions) for name, row in (await batches(here)).items()}
         assert tries == dict.fromkeys(here.simulators, (True, 2))
@@ -69,7 +83,7 @@ async def test_a_create_that_comes_too_fast_waits_as_it_was_told(tmp_path: Path)
         answers = await answered(here, COUNT)
         made = [(kind, batch) for kind, each in here.simulators.items() for batch in each.store.batches.values()]
 
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT)
         tries = {name: (row.ambiguous, row.submissions) for name, row in (await batches(here)).items()}
         assert tries == dict.fromkeys(here.simulators, (False, 2))

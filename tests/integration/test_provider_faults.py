@@ -24,6 +24,6 @@ async def test_damaged_rows_harm_nobody(tmp_path: Path, kind: FaultKind) -> None
         answers = await answered(here, COUNT)
         again = 0 if kind is FaultKind.ROW_DUPLICATE else 2
 
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT + again)
         assert await repeats(here) == dict.fromkeys(here.simulators, again)

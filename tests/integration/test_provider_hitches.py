@@ -29,7 +29,7 @@ async def test_lost_polls_and_downloads_mean_nothing(tmp_path: Path, fault: Faul
         answers = await answered(here, COUNT)
 
         assert {kind for kind, each in here.simulators.items() if each.faults} == set()
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT)
 
 
@@ -42,7 +42,7 @@ async def test_what_an_ended_batch_has_is_kept(tmp_path: Path, kind: FaultKind) 
         # Of such a batch Gemini gives out nothing.
         again = {each: COUNT if each.startswith("gemini") else COUNT // 2 for each in here.simulators}
 
-        assert wrong(here, answers, tmp_path) == []
+        assert await wrong(here, answers, tmp_path) == []
         assert await lines(here) == {each: COUNT + more for each, more in again.items()}
         assert await repeats(here) == again
 
@@ -56,6 +56,8 @@ async def test_a_poison_line_fails_alone(tmp_path: Path, named: str) -> None:
 
         assert {(told.status, told.code) for told in poisoned.values()} == {(400, "provider_rejected")}
         assert [kind for kind, told in poisoned.items() if "This line is poisoned" not in told.text] == []
-        assert [(kind, number) for kind, number, _ in wrong(here, answers, tmp_path)] == [(kind, 0) for kind in answers]
+        assert [(kind, number) for kind, number, _ in await wrong(here, answers, tmp_path)] == [
+            (kind, 0) for kind in answers
+        ]
         assert await lines(here) == dict.fromkeys(here.simulators, COUNT - 1)
         assert await repeats(here) == dict.fromkeys(here.simulators, 0)

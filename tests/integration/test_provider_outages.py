@@ -80,7 +80,7 @@ async def test_a_key_revoked_while_batches_run_loses_nothing(
         mend(here)
         answers = await finish(here, asked)
 
-        assert wrong(here, answers, tmp_path) == wrong(here, others, tmp_path, MEANWHILE) == []
+        assert await wrong(here, answers, tmp_path) == await wrong(here, others, tmp_path, MEANWHILE) == []
         assert await lines(here) == {kind: COUNT + (kind == neighbour) for kind in here.simulators}
         assert await repeats(here) == dict.fromkeys(here.simulators, 0)
         assert (await ready(here))["unauthorised_providers"] == []
@@ -109,6 +109,6 @@ async def test_a_provider_that_is_down_is_waited_for(tmp_path: Path, kind: Fault
         mend(here)
         answers = await finish(here, asked)
 
-        assert wrong(here, answers, tmp_path) == wrong(here, others, tmp_path, MEANWHILE) == []
+        assert await wrong(here, answers, tmp_path) == await wrong(here, others, tmp_path, MEANWHILE) == []
         assert await lines(here) == {name: COUNT + (name == "groq") for name in here.simulators}
         assert await repeats(here) == dict.fromkeys(here.simulators, 0)
