@@ -171,6 +171,18 @@ def _sandbox_settings(kind: str) -> Mapping[str, object]:
     return load_plugins().kinds[kind].provider_class.sandbox_settings
 
 
+def table_for(simulator: Simulator, base_url: str) -> str:
+    """The table that makes a gateway ask this simulator, with the key that it accepts."""
+    keys: dict[str, object] = {
+        "kind": simulator.name,
+        "base_url": base_url,
+        "api_key": simulator.settings.api_key or "sandbox",
+        **_sandbox_settings(simulator.name),
+    }
+    # Strings, numbers and booleans look the same in TOML and in JSON.
+    return "\n".join([f"[providers.{simulator.name}]", *(f"{key} = {json.dumps(keys[key])}" for key in keys), ""])
+
+
 def _announce(server: SandboxServer, simulators: Sequence[Simulator], *, as_json: bool) -> None:
     places = [
         {"kind": each.name, "base_url": server.base_url(each), "control_url": f"{server.url(each)}/_sandbox"}
@@ -179,11 +191,7 @@ def _announce(server: SandboxServer, simulators: Sequence[Simulator], *, as_json
     if as_json:
         show_json(places)
         return
-    for place in places:
+    for each, place in zip(simulators, places, strict=True):
         click.echo(f"# what was submitted, and how often: {place['control_url']}/ledger")
-        click.echo(f'[providers.{place["kind"]}]\nkind = "{place["kind"]}"\nbase_url = "{place["base_url"]}"')
-        click.echo('api_key = "sandbox"')
-        for key, value in _sandbox_settings(place["kind"]).items():
-            click.echo(f"{key} = {json.dumps(value)}")
-        click.echo()
-    click.echo("Simulating until Ctrl-C. Put one of these tables into config.toml; any key will do.")
+        click.echo(table_for(each, place["base_url"]))
+    click.echo("Simulating until Ctrl-C. Put one of these tables into config.toml.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import click
 import pytest
 
-from gateway.cli.sandbox import make_simulators, read_fault, read_settings
+from gateway.cli.sandbox import make_simulators, read_fault, read_settings, table_for
 from gateway.plugins import load_plugins
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxSettings
 
@@ -51,3 +53,14 @@ def test_a_kind_without_simulator_is_refused() -> None:
     """Asking for a kind that nobody simulates names the kinds there are."""
     with pytest.raises(click.BadParameter, match="openai-compatible"):
         make_simulators(["nobody"], SandboxSettings(), None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"), [(SandboxSettings(), "sandbox"), (SandboxSettings(api_key="sk-1"), "sk-1")]
+)
+def test_the_printed_table_has_the_key_that_is_accepted(settings: SandboxSettings, key: str) -> None:
+    """What is to be put into `config.toml` works as it stands, also where only one key is accepted."""
+    [simulator] = make_simulators(["openai"], settings, None)
+    table = tomllib.loads(table_for(simulator, "http://127.0.0.1:9/openai/v1"))["providers"]["openai"]
+
+    assert table == {"kind": "openai", "base_url": "http://127.0.0.1:9/openai/v1", "api_key": key}
