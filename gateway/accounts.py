@@ -16,6 +16,7 @@ import structlog
 from gateway.clock import Clock
 from gateway.config import Retries
 from gateway.errors import PluginFault, ProviderError, Unauthorised
+from gateway.logs import frames_of
 from gateway.metrics import Metrics
 from gateway.routing import ConfiguredProvider
 
@@ -134,9 +135,14 @@ class Accounts:
         return answer
 
     def fault(self, provider: ConfiguredProvider, verb: str, error: BaseException) -> PluginFault:
-        """Write down an exception that a plugin must not raise, under its name."""
+        """Write down an exception that a plugin must not raise, under its name and without its words."""
         self.metrics.plugin_faults.of(provider.name).inc()
         structlog.get_logger().error(
-            "plugin_fault", provider=provider.name, kind=provider.table.kind, verb=verb, exc_info=error
+            "plugin_fault",
+            provider=provider.name,
+            kind=provider.table.kind,
+            verb=verb,
+            raised=type(error).__name__,
+            where=frames_of(error),
         )
         return PluginFault(f"plugin of kind {provider.table.kind!r} raised {type(error).__name__} in {verb}")

@@ -5,13 +5,13 @@ Floor 3. Everything a provider would refuse is refused here, before anything is 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from gateway.errors import Refusal, Unsupported
+from gateway.logs import frames_of
 from gateway.provider import Provider
 from gateway.records import MARKER_LENGTH, Call, Limits, line_id
 
@@ -84,9 +84,13 @@ def dropped(plugin: Provider, call: Call) -> str:
 
 def _report(plugin: Provider, verb: str, error: Exception) -> None:
     """Log what was raised and where, without the exception's own words: validators like to quote what they were given."""
-    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     structlog.get_logger().error(
-        "plugin_fault", provider=plugin.name, kind=plugin.kind, verb=verb, raised=type(error).__name__, where=where
+        "plugin_fault",
+        provider=plugin.name,
+        kind=plugin.kind,
+        verb=verb,
+        raised=type(error).__name__,
+        where=frames_of(error),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import traceback
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TextIO
 
@@ -101,6 +102,11 @@ def configure(stream: TextIO, level: str = "info", secrets: Iterable[str] = ()) 
     root.setLevel(max(logging.WARNING, _number(level)))
     logging.captureWarnings(capture=True)
     return logger
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Where an exception was raised, outermost call first, without its words: validators quote what they were given."""
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
 class _Forward(logging.Handler):

@@ -203,6 +203,17 @@ async def test_anything_else_is_the_plugins_fault(error: BaseException, tmp_path
     assert b'plugin_faults_total{provider="acme"} 1.0' in accounts.metrics.render()
 
 
+async def test_a_plugins_exception_is_logged_without_its_words(tmp_path: Path) -> None:
+    """Validators put what they were given into their messages: the log has the exception's type and place, and no prompt."""
+    clock = FakeClock()
+    accounts, provider = accounts_of(clock), configured("acme", "", clock, tmp_path)
+    with capture_logs() as logs, pytest.raises(PluginFault) as fault:
+        await accounts.call(provider, "poll", fails_with(ValueError("given: my secret prompt")), 60)
+
+    assert "secret prompt" not in f"{logs} {fault.value}"
+    assert [(log["raised"], log["where"][-1].split()[-1]) for log in logs] == [("ValueError", "fails_with")]
+
+
 async def test_a_call_that_hangs_is_cut_off(tmp_path: Path) -> None:
     """A plugin that never returns raises TimeoutError, and its coroutine is cancelled."""
     clock = FakeClock()
