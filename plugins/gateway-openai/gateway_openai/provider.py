@@ -5,7 +5,9 @@ Such an API is a subclass: its `Settings`, its `limits`, and where needed `heade
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -101,6 +103,10 @@ class OpenAIProvider(Provider):
         super().__init__(name, settings, clock, directory)
         import openai
 
+        with suppress(ImportError):
+            # The SDK looks at every call whether httpx has been loaded. Another provider's SDK may be loading it just then, and
+            # half a module is worse than none.
+            importlib.import_module("httpx")
         self._own = cast("OpenAISettings", settings)
         own = self._own
         quick = openai.Timeout(own.timeout_seconds, connect=10.0)

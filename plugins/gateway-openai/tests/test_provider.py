@@ -24,6 +24,19 @@ def test_the_plugin_brings_its_kinds() -> None:
     assert all((where or "").startswith("gateway_openai.") for where in kinds.values())
 
 
+def test_another_providers_sdk_may_load_while_ours_is_called() -> None:
+    """The SDK uses httpx at every call if it finds it loaded: it is whole before our first call, whoever loads it later."""
+    code = (
+        "import sys; from pathlib import Path; from gateway.clock import SystemClock; from gateway_openai import OpenAIProvider;"
+        "own = OpenAIProvider.Settings.model_validate({'api_key': 'k'});"
+        "OpenAIProvider('p', own, SystemClock(), Path('.'));"
+        "print('httpx' in sys.modules and hasattr(sys.modules['httpx'], 'Timeout'))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert shown.stdout.strip() == "True"
+
+
 def test_listing_the_kinds_does_not_load_the_sdk() -> None:
     """Start-up stays quick: neither the SDK nor the simulator is imported with the plugin."""
     code = "import gateway_openai, sys; print({'openai', 'httpx2', 'aiohttp'} & set(sys.modules))"
