@@ -15,10 +15,10 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.config import Retries
+from gateway.configured import ConfiguredProvider
 from gateway.errors import PluginFault, ProviderError, Unauthorised
 from gateway.logs import frames_of
 from gateway.metrics import Metrics
-from gateway.routing import ConfiguredProvider
 
 #: A breaker never stays open longer than this.
 LONGEST_BREAK_SECONDS = 300.0

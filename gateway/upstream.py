@@ -15,13 +15,14 @@ import structlog
 
 from gateway.accounts import Account, Accounts
 from gateway.clock import Clock, as_datetime
+from gateway.configured import ConfiguredProvider
 from gateway.endings import Pricing, dissolution
 from gateway.errors import LedgerError, PluginFault, ProviderError, Retryable, StaleEpoch, TokenLimit
 from gateway.metrics import Metrics
 from gateway.prices import Prices
 from gateway.provider import Provider
 from gateway.records import Batch, RemoteBatch, RemoteState, new_marker
-from gateway.routing import ConfiguredProvider, Router
+from gateway.routing import Router
 from gateway.spool import Spool
 from gateway.store.ledger import Ledger
 from gateway.store.shipping import BatchRow, Settled

@@ -34,6 +34,7 @@ FLOORS = {
     "prices": 1,
     "store": 2,
     "plugins": 3,
+    "configured": 3,
     "routing": 3,
     "accounts": 3,
     "listening": 1,
@@ -61,7 +62,7 @@ SANDBOX_USERS = {"sandbox", "testing", "plugins", "routing", "app", "run", "cli"
 #: All that a plugin sees of the gateway.
 PUBLIC_ROOMS = {"records", "errors", "failures", "clock", "provider", "hookspecs", "rows", "chat", "sandbox", "testing"}
 #: Rooms that must work the same whoever the provider is.
-PROVIDER_BLIND_ROOMS = {"pipeline", "store", "endpoints", "routing"}
+PROVIDER_BLIND_ROOMS = {"pipeline", "store", "endpoints", "configured", "routing"}
 PROVIDER_NAMES = {
     *("openai", "openai-compatible", "azure", "groq", "kluster"),
     *("anthropic", "gemini", "vertex", "together", "mistral"),

@@ -14,8 +14,9 @@ from gateway.cli.output import Column, config_option, ignored_config_option, jso
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
+    from gateway.configured import ConfiguredProvider
     from gateway.plugins import Plugins
-    from gateway.routing import ConfiguredProvider, Router
+from gateway.routing import Router
 
 
 @click.command(short_help="List every mistake in the configuration.")

@@ -16,9 +16,10 @@ import structlog
 from gateway.accounts import Accounts
 from gateway.clock import Clock
 from gateway.config import Batching
+from gateway.configured import ConfiguredProvider
 from gateway.metrics import Metrics
 from gateway.records import Limits, new_marker
-from gateway.routing import ConfiguredProvider, Router
+from gateway.routing import Router
 from gateway.store.ledger import Ledger
 from gateway.store.shipping import Cut, Load, Window
 from gateway.tasks import wait_for_event

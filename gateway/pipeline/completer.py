@@ -17,6 +17,7 @@ import structlog
 
 from gateway.accounts import Account
 from gateway.config import Retries
+from gateway.configured import ConfiguredProvider
 from gateway.delivery import Delivery
 from gateway.endings import Way, refused, settle_by
 from gateway.errors import (
@@ -33,7 +34,6 @@ from gateway.errors import (
 from gateway.pipeline.waiters import Waiters
 from gateway.provider import Provider
 from gateway.records import ErrorBody, Result
-from gateway.routing import ConfiguredProvider
 from gateway.store.cache import Cache
 from gateway.store.shipping import AskableLane, Claimed, Settlement
 from gateway.tasks import Tasks, wait_for_event

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
+from gateway.configured import ConfiguredProvider
 from gateway.errors import LedgerError, Refusal, StorageFull
 from gateway.fingerprint import body_hash, canonical_body, fingerprint
 from gateway.lines import dropped, encoded, estimated_tokens, line_size
 from gateway.metrics import Metrics
 from gateway.pipeline.waiters import Waiters
 from gateway.records import Call
-from gateway.routing import ConfiguredProvider, Router
+from gateway.routing import Router
 from gateway.store.cache import Cache
 from gateway.store.choose import Serve, choose
 from gateway.store.ledger import Ledger

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from gateway.accounts import Account, Accounts
 from gateway.config import ProviderTable, Retries
+from gateway.configured import ConfiguredProvider
 from gateway.errors import Missing, PluginFault, ProviderError, Rejected, Unauthorised
 from gateway.metrics import Metrics
-from gateway.routing import ConfiguredProvider
 from gateway.testing import FakeClock, FakeProvider, FakeRemote, FakeSettings
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Configuration, ProviderTable, TokenPrices
+from gateway.configured import ConfiguredProvider
 from gateway.plugins import load_plugins
 from gateway.prices import Price, Prices, Usage, cost
-from gateway.routing import ConfiguredProvider, build_router
+from gateway.routing import build_router
 from gateway.testing import FakeClock
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC).timestamp()

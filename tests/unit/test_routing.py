@@ -287,7 +287,7 @@ def test_settings_a_kind_does_not_accept_are_all_told_at_once(directory: Path) -
         "providers.c.base_urll",
     ]
     assert (
-        "did you mean size? allowed here: account, api_key, base_url, kind, limits, prices, sandbox, size"
+        "did you mean size? allowed here: account, api_key, base_url, kind, limits, prices, sandbox, sandbox_url, size"
         in mistakes[0]
     )
     assert not any("s3cret" in line or "123456789" in line for line in mistakes)
