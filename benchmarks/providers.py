@@ -72,8 +72,8 @@ def main() -> None:
             shutil.rmtree(directory, ignore_errors=True)
         rows.append(row(part, codec, whole))
         console.print("  ".join(rows[-1]))
-    if not arguments.kinds and not arguments.quick:
-        RESULTS.write_text(markdown(rows), encoding="utf-8")
+        if not arguments.kinds and not arguments.quick:
+            RESULTS.write_text(markdown(rows), encoding="utf-8")
 
 
 def measure_codec(part: Part, directory: Path) -> Codec:
