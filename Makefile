@@ -37,9 +37,10 @@ sandbox: venv ## Run the simulated providers on a port
 
 .PHONY: test
 test: check clients ## Run everything: format, lint, types, all tests with coverage
-	@echo "Running all tests with coverage: first what wants the machine for itself, then the others side by side"
+	@echo "Running all tests, those of the gateway with coverage: first what wants the machine for itself, then the others side by side"
 	@$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0 tests/acceptance
-	@$(BIN)/python -m pytest --cov --cov-append -n auto --ignore tests/acceptance
+	@$(BIN)/python -m pytest --cov --cov-append -n auto --ignore tests/acceptance tests
+	@$(BIN)/python -m pytest -n auto plugins examples
 
 .PHONY: check
 check: venv ## Format, lint and types only
