@@ -120,7 +120,8 @@ class Submitter:
 
         Looked at again: while this one was prepared, another may have been created and lost.
         """
-        if await self._unresolved(batch, side):
+        # Nothing is awaited between the second look and the flag: another may have begun while the ledger was read.
+        if await self._unresolved(batch, side) or side.account.creating:
             await self._wait_for_others(batch)
             return
         side.account.creating = True
