@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 
 from gateway.errors import Missing, Retryable
-from gateway.provider import Provider
 from gateway.records import RemoteBatch, RemoteState, line_number
 from gateway.spool import read_rows
 from gateway.store.shipping import BatchRow
@@ -74,7 +73,7 @@ async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: Remote
     rows.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         await upstream.call(side, "fetch", side.plugin.fetch(remote, rows), FETCH_SECONDS)
-        named = await asyncio.to_thread(_first_line_id, side.plugin, rows)
+        named = await asyncio.to_thread(_first_line_id, upstream, side, rows)
     except Missing:
         return None
     finally:
@@ -82,7 +81,7 @@ async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: Remote
     return None if named is None else line_number(batch.marker, named) is not None
 
 
-def _first_line_id(plugin: Provider, rows: Path) -> str | None:
+def _first_line_id(upstream: Upstream, side: Side, rows: Path) -> str | None:
     """The first line id that the rows name; runs in a thread."""
-    results = (plugin.decode(row) for row in islice(read_rows(rows), ROWS_TO_READ))
+    results = (upstream.decode(side, row) for row in islice(read_rows(rows), ROWS_TO_READ))
     return next((result.line_id for result in results if result.line_id is not None), None)

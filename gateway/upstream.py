@@ -21,7 +21,7 @@ from gateway.errors import LedgerError, PluginFault, ProviderError, Retryable, S
 from gateway.metrics import Metrics
 from gateway.prices import Prices
 from gateway.provider import Provider
-from gateway.records import Batch, RemoteBatch, RemoteState, new_marker
+from gateway.records import Batch, RemoteBatch, RemoteState, Result, new_marker
 from gateway.routing import Router
 from gateway.spool import Spool
 from gateway.store.ledger import Ledger
@@ -192,6 +192,13 @@ class Upstream:
                 await self.call(side, "cancel", side.plugin.cancel(copy), CANCEL_SECONDS)
             except (ProviderError, PluginFault) as error:
                 self.log(batch).warning("cancel_failed", remote_id=copy.remote_id, reason=trouble(error))
+
+    def decode(self, side: Side, row: bytes) -> Result:
+        """What a fetched row says. Raises `PluginFault`, logged under the plugin's name, where `decode` raises; for threads."""
+        try:
+            return side.plugin.decode(row)
+        except Exception as error:
+            raise self.accounts.fault(side.provider, "decode", error) from error
 
     def pricing(self, batch: BatchRow, side: Side) -> Pricing:
         """What the lines of a batch cost; asked once for a batch."""

@@ -239,19 +239,13 @@ class Collector:
     def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
         """Rows that name a line of this batch; others are counted."""
         for row in in_slices(read_rows(self._upstream.spool.rows(batch.marker))):
-            result = self._decoded(side, row)
+            result = self._upstream.decode(side, row)
             n = None if result.line_id is None else line_number(batch.marker, result.line_id)
             if n is None or n >= batch.count:
                 self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
                 self._upstream.log(batch).warning("unknown_line", line_id=result.line_id)
                 continue
             yield Row(n=n, result=result)
-
-    def _decoded(self, side: Side, row: bytes) -> Result:
-        try:
-            return side.plugin.decode(row)
-        except Exception as error:
-            raise self._upstream.accounts.fault(side.provider, "decode", error) from error
 
     def _missing(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements for lines that no row has settled, a chunk at a time; runs in threads, one after the other."""

@@ -16,7 +16,7 @@ from gateway.pipeline.collector import Collector
 from gateway.pipeline.poller import Poller
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
-from gateway.records import Batch, BatchState, RemoteBatch, RequestState
+from gateway.records import Batch, BatchState, RemoteBatch, RequestState, Result
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeBatch, FakeProvider
@@ -186,6 +186,22 @@ async def test_no_wish_about_doubt_overrules_a_candidate(ambiguous: str, tmp_pat
         assert await rig.states() == [RequestState.BATCHED, RequestState.BATCHED]
 
 
+async def test_a_plugin_that_fails_on_a_row_is_named(tmp_path: Path) -> None:
+    """A bug in `decode` met while a candidate is proven is the plugin's fault, in log and metrics, and the batch is held."""
+
+    class Broken(UnmarkedProvider):
+        def decode(self, row: bytes) -> Result:
+            raise ValueError("no such thing")
+
+    async with open_rig(tmp_path, plugin=Broken) as rig:
+        await doubted(rig, "a", "b", created=True)
+        held = await look(rig, reconciler_of(rig), 100)
+
+        assert held.state is BatchState.RECONCILING
+        assert "raised ValueError in decode" in (held.parked_reason or "")
+        assert b'plugin_faults_total{provider="fake"} 1.0' in rig.metrics.render()
+
+
 async def test_no_other_create_before_the_lost_one_was_looked_for(tmp_path: Path) -> None:
     """While a create is in doubt and nothing has been listed since, no other is made on the account; after a listing it is."""
     async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
@@ -216,9 +232,22 @@ async def test_creates_of_one_account_go_one_after_the_other(tmp_path: Path) -> 
         assert rig.remote.calls["submit"] == 1
 
 
-async def test_creates_that_begin_together_go_one_after_the_other(tmp_path: Path) -> None:
-    """Of two batches that are prepared at the same time one is created; the other waits for its turn."""
+@pytest.mark.parametrize("slow_ledger", [False, True])
+async def test_creates_that_begin_together_go_one_after_the_other(
+    slow_ledger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two batches prepared at once one is created and the other waits, also where a read of the ledger lets others run."""
     async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        if slow_ledger:
+            read = rig.ledger.batches.open_beside
+
+            async def slowly(batch: BatchRow) -> list[BatchRow]:
+                found = await read(batch)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                return found
+
+            monkeypatch.setattr(rig.ledger.batches, "open_beside", slowly)
         batches = [await sealed(rig, "a"), await sealed(rig, "b")]
         submitter = submitter_of(rig)
         UnmarkedProvider.gate = asyncio.Event()
