@@ -44,12 +44,18 @@ class Delivery:
 
 
 def _entries(settled: Iterable[Settled], endings: Mapping[int, Ending | None], now: float) -> Iterator[Entry]:
-    """What the cache keeps: answers of requests that have a slot, less those that asked not to be kept."""
+    """What the cache keeps of them."""
     for request in settled:
         ending = endings[request.n]
-        if ending is None or ending.state is not RequestState.SUCCEEDED:
-            continue
-        if request.ordinal is not None and not request.no_store:
-            yield Entry(
-                fingerprint=request.fingerprint, sample=Sample(ordinal=request.ordinal, body=ending.body, ended_at=now)
-            )
+        entry = None if ending is None else kept(request, ending, now)
+        if entry is not None:
+            yield entry
+
+
+def kept(request: Settled, ending: Ending, now: float) -> Entry | None:
+    """What the cache keeps of a request that has ended so; None: nothing, of failures, without a slot, or by its wish."""
+    if ending.state is not RequestState.SUCCEEDED or request.ordinal is None or request.no_store:
+        return None
+    return Entry(
+        fingerprint=request.fingerprint, sample=Sample(ordinal=request.ordinal, body=ending.body, ended_at=now)
+    )

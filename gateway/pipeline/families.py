@@ -12,14 +12,13 @@ import asyncio
 import structlog
 
 from gateway.clock import Clock
+from gateway.delivery import kept
 from gateway.endings import failure
 from gateway.merging import merged
 from gateway.pipeline.waiters import Waiters
-from gateway.records import RequestState
-from gateway.store.cache import Cache, Entry
+from gateway.store.cache import Cache
 from gateway.store.families import Family
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Sample
 
 TICK_SECONDS = 1.0
 FAMILIES_AT_ONCE = 100
@@ -63,6 +62,6 @@ class Families:
         if settled is None:
             return
         self._waiters.wake({family.parent: ending})
-        if settled.state is RequestState.SUCCEEDED and settled.ordinal is not None and not settled.no_store:
-            sample = Sample(ordinal=settled.ordinal, body=ending.body, ended_at=now)
-            self._cache.write([Entry(fingerprint=settled.fingerprint, sample=sample)])
+        entry = kept(settled, ending, now)
+        if entry is not None:
+            self._cache.write([entry])
