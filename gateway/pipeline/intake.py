@@ -118,7 +118,7 @@ class Intake:
             except LedgerError as error:
                 raise _not_accepted(error) from error
             if served is not None:
-                return replace(served, dropped=dropped(plugin, call))
+                return _telling(served, dropped(plugin, call))
         line = encoded(plugin, call)
         arrival = Arrival(
             client=incoming.client,
@@ -136,7 +136,7 @@ class Intake:
             metadata=incoming.metadata,
         )
         accepted = self._accepted(await self._admit(arrival), provider, line.times)
-        return replace(accepted, dropped=dropped(plugin, call))
+        return _telling(accepted, dropped(plugin, call))
 
     def _remembered(self, print_: bytes) -> tuple[Sample, ...]:
         samples = self._cache.read(print_)
@@ -253,6 +253,11 @@ class Intake:
         if admission.fresh:
             self._metrics.requests_accepted.of(provider.name).inc(times)
         return Accepted(admission=admission, provider=provider.name)
+
+
+def _telling(accepted: Accepted, names: str) -> Accepted:
+    """With the names of dropped fields; most calls have none."""
+    return replace(accepted, dropped=names) if names else accepted
 
 
 def _not_accepted(error: Exception) -> Exception:
