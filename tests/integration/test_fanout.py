@@ -27,19 +27,22 @@ CONCURRENCY = 3
 
 
 class Counting(OpenAISimulator):
-    """Counts the calls that are under way, and holds them while `held`."""
+    """Counts the calls that are under way, and holds them while `held`, or until `held_until` are under way at once."""
 
-    def __init__(self, *, held: bool = False) -> None:
+    def __init__(self, *, held: bool = False, held_until: int = 0) -> None:
         super().__init__(clock=SystemClock(), name="sim", settings=replace(QUICK, completion_seconds=0.01))
         self.running = self.most = 0
+        self.held_until = held_until
         self.free = asyncio.Event()
-        if not held:
+        if not held and not held_until:
             self.free.set()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """One chat completion."""
         self.running += 1
         self.most = max(self.most, self.running)
+        if self.running == self.held_until:
+            self.free.set()
         try:
             await self.free.wait()
             return await super().complete(request)
@@ -78,7 +81,7 @@ def order(simulator: OpenAISimulator, **fault: object) -> int:
 
 async def test_callers_get_their_own_answers_one_by_one(tmp_path: Path) -> None:
     """Forty ordinary calls at once, a few at a time at the server, each asked once; no batch is made, nothing is saved."""
-    simulator = Counting()
+    simulator = Counting(held_until=CONCURRENCY)
     questions = [f"Question {n}?" for n in range(40)]
     async with open_counted(tmp_path, simulator) as house, house.client() as client:
         answers = await asyncio.gather(
