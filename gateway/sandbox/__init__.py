@@ -16,9 +16,10 @@ from gateway.sandbox.lifecycle import Life, Stage
 from gateway.sandbox.paging import page
 from gateway.sandbox.records import Line, Outcome, Problem, StoredBatch, StoredFile, Yield
 from gateway.sandbox.replies import json_object, reply, send
+from gateway.sandbox.routes import Route, bearer_key
 from gateway.sandbox.server import SandboxServer
 from gateway.sandbox.settings import SandboxSettings
-from gateway.sandbox.simulator import Route, Simulator, bearer_key
+from gateway.sandbox.simulator import Simulator
 from gateway.sandbox.store import new_id
 from gateway.sandbox.uploads import Upload, receive
 

@@ -13,8 +13,9 @@ from aiohttp import web
 
 from gateway.sandbox.faults import Fault
 from gateway.sandbox.lifecycle import life
+from gateway.sandbox.routes import Route
 from gateway.sandbox.settings import SandboxSettings
-from gateway.sandbox.simulator import Route, Simulator
+from gateway.sandbox.simulator import Simulator
 
 #: Lines of the ledger in one write to the socket.
 _CHUNK = 500

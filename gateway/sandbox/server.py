@@ -13,6 +13,7 @@ from typing import Self
 from aiohttp import web
 
 from gateway.sandbox.control import Control
+from gateway.sandbox.guard import guarded
 from gateway.sandbox.simulator import Simulator
 
 #: No limit of its own: the simulators enforce their providers' limits.
@@ -78,7 +79,7 @@ class SandboxServer:
         for simulator in self._simulators:
             prefix = f"/{simulator.name}"
             for route in (*simulator.routes(), *Control(simulator).routes()):
-                app.router.add_route(route.method, prefix + route.path, simulator.guarded(route))
+                app.router.add_route(route.method, prefix + route.path, guarded(simulator, route))
             app.router.add_route("*", prefix + "/{rest:.*}", _Lost(simulator).answer)
         return app
 

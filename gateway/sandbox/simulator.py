@@ -11,8 +11,8 @@ import hmac
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,31 +23,13 @@ from gateway.sandbox import work
 from gateway.sandbox.answers import body_hash
 from gateway.sandbox.creation import NewBatch, Quota, make_plan, ordered, token_limit
 from gateway.sandbox.directives import Directive, Tries
-from gateway.sandbox.faults import Fault, FaultBook, FaultKind, Operation
+from gateway.sandbox.faults import FaultBook, FaultKind
 from gateway.sandbox.ledger import SubmissionLedger, Submissions
 from gateway.sandbox.lifecycle import Life, Stage, life, validated_at
 from gateway.sandbox.records import Line, Outcome, Plan, StoredBatch
+from gateway.sandbox.routes import Route, bearer_key
 from gateway.sandbox.settings import SandboxSettings
 from gateway.sandbox.store import Store, new_id
-
-Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One path of a simulated API; `path` as aiohttp writes it, below the simulator's prefix."""
-
-    method: str
-    path: str
-    answer: Answerer
-    #: None: not counted, and no faults.
-    operation: Operation | None = None
-
-
-def bearer_key(request: web.Request) -> str:
-    """The key in the `Authorization` header; empty where there is none, or one of another scheme."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    return key if scheme.lower() == "bearer" else ""
 
 
 class Simulator(ABC):
@@ -234,27 +216,6 @@ class Simulator(ABC):
         lag = self.faults.take(FaultKind.FILE_LAG)
         return self.clock.now() + (self.settings.file_lag_seconds if lag is None else lag.seconds)
 
-    def guarded(self, route: Route) -> Answerer:
-        """`route.answer` behind its faults, the count of its operation, and the key."""
-        operation = route.operation
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            if operation is None:
-                return await route.answer(request)
-            self.ledger.count(operation)
-            if self.faults:
-                early = await self._fault(request, operation, "before")
-                if early is not None:
-                    return early
-            if not self.authorised(request):
-                return self.refuse(401, "Incorrect API key provided.", code="invalid_api_key")
-            response = await route.answer(request)
-            if self.faults:
-                return await self._fault(request, operation, "after") or response
-            return response
-
-        return answer
-
     def _make(self, asked: NewBatch, plan: Plan, number: int, now: float) -> StoredBatch:
         return self.store.put_batch(
             StoredBatch(
@@ -276,29 +237,6 @@ class Simulator(ABC):
         async with self._locks.setdefault(batch.id, asyncio.Lock()):
             if not self.store.batches[batch.id].checked and self.store.path(batch.file_id).exists():
                 await work.check(self, self.store, self.ledger, Tries(), batch)
-
-    async def _fault(self, request: web.Request, operation: Operation, when: str) -> web.Response | None:
-        """What an ordered fault makes of this call; None when it goes on."""
-        path = request.path
-        if when == "before":
-            delay = self.faults.take(FaultKind.DELAY, operation=operation, text=path)
-            if delay is not None:
-                await self.clock.sleep(delay.seconds)
-            if self.faults.take(FaultKind.REVOKED, operation=operation, text=path):
-                return self.refuse(401, "Incorrect API key provided: it has been revoked.", code="invalid_api_key")
-        status = self.faults.take(FaultKind.STATUS, operation=operation, when=when, text=path)
-        if status is not None:
-            return self._ordered_status(status)
-        if self.faults.take(FaultKind.CUT, operation=operation, when=when, text=path) and request.transport is not None:
-            request.transport.abort()
-            return web.Response(status=500)
-        return None
-
-    def _ordered_status(self, fault: Fault) -> web.Response:
-        response = self.refuse(fault.status, fault.message or "The sandbox was told to fail.", code=fault.code)
-        if fault.retry_after is not None:
-            response.headers["Retry-After"] = f"{fault.retry_after:g}"
-        return response
 
     def _refusal(self, asked: NewBatch, now: float) -> web.Response | None:
         """Why no batch is made of a create call; None when one is."""
