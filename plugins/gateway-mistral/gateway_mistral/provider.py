@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, ClassVar, cast
 import structlog
 
 from gateway import (
-    Ambiguous,
     Batch,
     Call,
     Limits,
@@ -46,11 +45,10 @@ from gateway_mistral.remote import (
     status_of,
 )
 from gateway_mistral.settings import MOST_INLINE, MistralSettings
-from gateway_mistral.wire import Wire, inline_body, inline_head, inline_length, job_fields, opened
+from gateway_mistral.wire import Wire, inline_body, inline_head, inline_length, job_fields, opened, seen
 
 if TYPE_CHECKING:
     from mistralai.client.models import APIEndpoint
-    from mistralai.client.types import BaseModel
 
 _log = structlog.get_logger()
 
@@ -107,7 +105,7 @@ class MistralProvider(Provider):
             return None
         async with repeatable("upload", refusable=True, named=False):
             with opened(batch.spool, "rb") as spool:
-                file = await _seen(
+                file = await seen(
                     self._wire.sdk.files.upload_async(
                         file={"file_name": f"{batch.marker}.jsonl", "content": spool},
                         purpose="batch",
@@ -127,7 +125,7 @@ class MistralProvider(Provider):
             if batch.file_id is None:
                 return self._read(await self._create_inline(batch))
             fields = job_fields(batch, self._own.timeout_hours)
-            job = await _seen(
+            job = await seen(
                 self._wire.sdk.batch.jobs.create_async(
                     endpoint=cast("APIEndpoint", batch.endpoint),
                     input_files=[batch.file_id],
@@ -144,18 +142,18 @@ class MistralProvider(Provider):
         The server's filter by metadata is not relied on; every page is read and every row looked at.
         """
         found: dict[str, RemoteBatch] = {}
-        seen: set[object] = set()
+        known: set[object] = set()
         async with repeatable("list", named=False):
             for number in range(_MAX_PAGES):
                 page = await self._page(number, batch)
                 items = listed(page)
-                fresh = {str(item.get("id")) for item in items} - seen
+                fresh = {str(item.get("id")) for item in items} - known
                 for item in items:
                     if is_ours(item, batch):
                         remote = self._read(item)
                         found[remote.remote_id] = remote
-                seen |= fresh
-                if not items or (not fresh and _is_whole(page, len(seen))):
+                known |= fresh
+                if not items or (not fresh and _is_whole(page, len(known))):
                     return oldest_first(found.values())
                 if not fresh:
                     raise Retryable("list: the same page came twice")
@@ -182,7 +180,7 @@ class MistralProvider(Provider):
         """Ask for the job's end; a job that has ended, or is on its way there, is left as it is."""
         try:
             async with repeatable("cancel", refusable=True):
-                await _seen(self._wire.sdk.batch.jobs.cancel_async(job_id=remote.remote_id))
+                await seen(self._wire.sdk.batch.jobs.cancel_async(job_id=remote.remote_id))
         except (Rejected, Retryable) as failure:
             if await self._runs_on(remote):
                 raise Retryable(failure.reason) from failure
@@ -193,7 +191,7 @@ class MistralProvider(Provider):
         for file_id in sorted(name for name in names if name):
             try:
                 async with repeatable("discard", refusable=True):
-                    await _seen(self._wire.sdk.files.delete_async(file_id=file_id))
+                    await seen(self._wire.sdk.files.delete_async(file_id=file_id))
             except (Missing, Rejected):
                 continue
 
@@ -231,12 +229,12 @@ class MistralProvider(Provider):
         from mistralai.client.types import UNSET
 
         since = UNSET if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
-        return await _seen(
+        return await seen(
             self._wire.sdk.batch.jobs.list_async(page=number, page_size=PAGE, created_after=since, order_by="-created")
         )
 
     async def _job(self, remote: RemoteBatch) -> dict[str, object]:
-        return await _seen(self._wire.sdk.batch.jobs.get_async(job_id=remote.remote_id))
+        return await seen(self._wire.sdk.batch.jobs.get_async(job_id=remote.remote_id))
 
     async def _runs_on(self, remote: RemoteBatch) -> bool:
         """Whether the job has neither ended nor been told to."""
@@ -290,18 +288,3 @@ def _split(whole: Path, target: IO[bytes]) -> None:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as job:
             for row in rows_within(job):
                 target.write(row + b"\n")
-
-
-async def _seen(call: Awaitable[BaseModel]) -> dict[str, object]:
-    """What the SDK's call answered, also where its model does not like that: readers are liberal, models are not.
-
-    Raises `Ambiguous` when it is no JSON object, and whatever the SDK raises for errors.
-    """
-    from mistralai.client.errors import ResponseValidationError
-
-    try:
-        return (await call).model_dump(mode="json", by_alias=True, warnings=False)
-    except ResponseValidationError as error:
-        return parse_object(error.body)
-    except (KeyError, ValueError) as error:
-        raise Ambiguous(f"the SDK cannot read the answer: {type(error).__name__}") from error

@@ -6,21 +6,22 @@ requests inside, downloads, and synchronous completions, whose bodies are stored
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 import orjson
 
-from gateway import Batch
+from gateway import Ambiguous, Batch
 from gateway.failures import StatusError
 from gateway_mistral.failures import answered
-from gateway_mistral.remote import MARKER_KEY
+from gateway_mistral.remote import MARKER_KEY, parse_object
 from gateway_mistral.settings import MistralSettings
 
 if TYPE_CHECKING:
     import httpx2
+    from mistralai.client.types import BaseModel
 
 _CHUNK_BYTES = 1 << 16
 #: More of an error's body is not read.
@@ -116,3 +117,18 @@ async def inline_body(head: bytes, spool: IO[bytes], spool_bytes: int) -> AsyncI
 def opened(path: Path, mode: Literal["rb", "wb", "r+b", "w+b"]) -> IO[bytes]:
     """`path` opened; the SDK reads from a handle piece by piece."""
     return path.open(mode)
+
+
+async def seen(call: Awaitable[BaseModel]) -> dict[str, object]:
+    """What the SDK's call answered, also where its model does not like that: readers are liberal, models are not.
+
+    Raises `Ambiguous` when it is no JSON object, and whatever the SDK raises for errors.
+    """
+    from mistralai.client.errors import ResponseValidationError
+
+    try:
+        return (await call).model_dump(mode="json", by_alias=True, warnings=False)
+    except ResponseValidationError as error:
+        return parse_object(error.body)
+    except (KeyError, ValueError) as error:
+        raise Ambiguous(f"the SDK cannot read the answer: {type(error).__name__}") from error

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from gateway import Call, Limits, ProviderSettings
-from gateway_openai.provider import Dialect, OpenAIProvider
+from gateway_openai.dialect import Dialect
+from gateway_openai.provider import OpenAIProvider
 from gateway_openai.settings import AzureSettings
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from gateway import Limits, ProviderSettings
-from gateway_openai.provider import Dialect, OpenAIProvider, with_window
+from gateway_openai.dialect import Dialect, with_window
+from gateway_openai.provider import OpenAIProvider
 from gateway_openai.settings import OpenAICompatibleSettings
 
 

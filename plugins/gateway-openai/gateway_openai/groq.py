@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from gateway import Limits, ProviderSettings
+from gateway_openai.dialect import Dialect, with_window
 from gateway_openai.listing import cursor
-from gateway_openai.provider import Dialect, OpenAIProvider, with_window
+from gateway_openai.provider import OpenAIProvider
 from gateway_openai.remote import listed, parse_object
 from gateway_openai.settings import GroqSettings
 

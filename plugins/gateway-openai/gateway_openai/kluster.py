@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 from gateway import Limits, ProviderSettings
-from gateway_openai.provider import Dialect, OpenAIProvider, with_window
+from gateway_openai.dialect import Dialect, with_window
+from gateway_openai.provider import OpenAIProvider
 from gateway_openai.settings import KlusterSettings
 
 

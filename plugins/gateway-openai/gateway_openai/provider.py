@@ -8,10 +8,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import structlog
 
@@ -19,7 +18,6 @@ from gateway import (
     Batch,
     Call,
     Limits,
-    Missing,
     Provider,
     ProviderError,
     ProviderSettings,
@@ -29,13 +27,13 @@ from gateway import (
     Result,
     Retryable,
 )
-from gateway.chat import plain_ids
 from gateway.clock import Clock
 from gateway_openai.decode import decode_response, decode_row
-from gateway_openai.encode import encode_line, sent_body
+from gateway_openai.dialect import Dialect
+from gateway_openai.encode import sent_body
 from gateway_openai.failures import creating, repeatable
+from gateway_openai.files import Files
 from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, oldest_first, past
-from gateway_openai.messages import refuse_names, strict_messages
 from gateway_openai.remote import STATES, STOPPING, listed, moment, parse_object, remote_batch, status_of
 from gateway_openai.settings import OpenAISettings
 
@@ -51,34 +49,7 @@ _log = structlog.get_logger()
 #: How far before the first create call a listing is read: clocks differ.
 _LIST_MARGIN = timedelta(hours=1)
 _MAX_PAGES = 2_000
-_CHUNK_BYTES = 1 << 18
-#: States of an uploaded file that are not usable yet, in the words of all dialects.
-_PENDING_FILE = frozenset({"pending", "uploading", "processing", "running", "notrunning", "not_running"})
-_BROKEN_FILE = frozenset({"error", "failed", "deleted"})
 _LINE_OFFSETS: Mapping[str, int | None] = {"from-one": 1, "from-zero": 0, "ignored": None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """Where APIs of this shape differ in what a create call and a line may hold."""
-
-    drop_fields: frozenset[str] = frozenset()
-    refuse_fields: frozenset[str] = frozenset()
-    #: Whether messages may have a `name`.
-    message_names: bool = True
-    #: Whether a field of a message that the service does not know costs nothing; else those of answers are left out.
-    message_echoes: bool = True
-    #: Whether ids of calls keep what this gateway put there: only another gateway could want it.
-    carried_ids: bool = False
-    #: What a create call asks for.
-    completion_window: str = "24h"
-    #: What the create call and the lines name; empty: the caller's endpoint.
-    create_endpoint: str = ""
-    line_url: str = ""
-    #: Sent in a create call beside OpenAI's own fields.
-    create_fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    #: The header that carries the marker; empty: none does.
-    idempotency_header: str = ""
 
 
 class OpenAIProvider(Provider):
@@ -123,6 +94,7 @@ class OpenAIProvider(Provider):
         )
         self._client.organization = own.organization or None
         self._client.project = own.project or None
+        self._files = Files(self._client, clock, self._transfer, own.upload_wait_seconds)
         self._dialect = self.dialect()
         self._line_offset = _LINE_OFFSETS[own.line_numbers]
         self._strange_states: set[str] = set()
@@ -153,19 +125,11 @@ class OpenAIProvider(Provider):
 
     def encode(self, call: Call) -> bytes:
         """The caller's body as it is, less what a batch cannot have."""
-        dialect = self._dialect
-        if not dialect.message_names:
-            refuse_names(call)
-        return encode_line(
-            self._fitted(call), drop=dialect.drop_fields, refuse=dialect.refuse_fields, url=dialect.line_url
-        )
+        return self._dialect.line(call)
 
     def dropped(self, call: Call) -> Sequence[str]:
         """Configured fields that the call has, and those of its messages that the service would mind."""
-        dropped = sorted(field for field in self._dialect.drop_fields if call.body.get(field) is not None)
-        if self._dialect.message_echoes:
-            return dropped
-        return [*dropped, *strict_messages(call.body.get("messages")).dropped]
+        return self._dialect.dropped(call)
 
     def decode(self, row: bytes) -> Result:
         """One row of an output or an error file."""
@@ -173,19 +137,7 @@ class OpenAIProvider(Provider):
 
     async def upload(self, batch: Batch) -> str | None:
         """Upload the spool as `MARKER.jsonl`, and wait until a batch can be made of it."""
-        async with repeatable("upload", refusable=True, named=False):
-            with _open(batch.spool, "rb") as spool:
-                response = await self._client.files.with_raw_response.create(
-                    file=(f"{batch.marker}.jsonl", spool, "application/jsonl"),
-                    purpose="batch",
-                    timeout=self._transfer,
-                )
-            file = parse_object(response.content)
-            file_id = file.get("id")
-            if not isinstance(file_id, str) or not file_id:
-                raise Retryable("upload: the answer names no file")
-            await self._until_usable(file_id, file)
-        return file_id
+        return await self._files.upload(batch)
 
     async def submit(self, batch: Batch) -> RemoteBatch:
         """One `batches.create`, carrying the marker as metadata."""
@@ -227,11 +179,7 @@ class OpenAIProvider(Provider):
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
         """Download the output file, then the error file, byte by byte as they are."""
-        with _open(to, "wb") as target:
-            for field in ("output_file_id", "error_file_id"):
-                file_id = remote.where.get(field)
-                if file_id:
-                    await self._download(file_id, target)
+        await self._files.download([remote.where.get(field) for field in ("output_file_id", "error_file_id")], to)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """`batches.cancel`; a batch that has ended, or is on its way there, is left as it is."""
@@ -244,13 +192,7 @@ class OpenAIProvider(Provider):
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the input file and the result files."""
-        names = {batch.file_id, *(remote.where.values() if remote is not None else ())}
-        for file_id in sorted(name for name in names if name):
-            try:
-                async with repeatable("discard", refusable=True):
-                    await self._client.files.with_raw_response.delete(file_id)
-            except (Missing, Rejected):
-                continue
+        await self._files.delete({batch.file_id, *(remote.where.values() if remote is not None else ())})
 
     async def complete(self, call: Call) -> Result:
         """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
@@ -261,7 +203,7 @@ class OpenAIProvider(Provider):
             async with creating("complete"):
                 response = await self._client.post(
                     self.path_of(call),
-                    body=sent_body(self._fitted(call), drop=self._dialect.drop_fields),
+                    body=sent_body(self._dialect.fitted(call), drop=self._dialect.drop_fields),
                     cast_to=httpx2.Response,
                     options={"timeout": self._transfer},
                 )
@@ -275,16 +217,6 @@ class OpenAIProvider(Provider):
     async def aclose(self) -> None:
         """Close the SDK's connections."""
         await self._client.close()
-
-    def _fitted(self, call: Call) -> Call:
-        """The call with its messages as the service takes them. Raises `Unsupported`."""
-        messages = call.body.get("messages")
-        if not isinstance(messages, list):
-            return call
-        fitted = messages if self._dialect.carried_ids else plain_ids(messages)
-        if not self._dialect.message_echoes:
-            fitted = strict_messages(fitted).messages
-        return replace(call, body={**call.body, "messages": fitted})
 
     async def _runs_on(self, remote: RemoteBatch) -> bool:
         """Whether the batch has neither ended nor been told to."""
@@ -301,41 +233,6 @@ class OpenAIProvider(Provider):
             _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
         return remote_batch(content, self._line_offset)
 
-    async def _until_usable(self, file_id: str, file: Mapping[str, object]) -> None:
-        """Wait while the provider still reads the file."""
-        deadline = self.clock.monotonic() + self._own.upload_wait_seconds
-        pause = 0.5
-        while status_of(file) in _PENDING_FILE:
-            if self.clock.monotonic() + pause > deadline:
-                raise Retryable(f"upload: file {file_id} is still {status_of(file)}")
-            await self.clock.sleep(pause)
-            pause = min(pause * 2, 10.0)
-            response = await self._client.files.with_raw_response.retrieve(file_id)
-            file = parse_object(response.content)
-        if status_of(file) in _BROKEN_FILE:
-            raise Rejected(f"upload: the provider cannot use the file: {str(file.get('status_details'))[:200]}")
-
-    async def _download(self, file_id: str, target: IO[bytes]) -> None:
-        """Append one result file; its last row gets the newline that it may lack.
-
-        A body shorter than was promised, by length or by chunks, is a transport failure to the HTTP library.
-        """
-        last = b"\n"
-        async with (
-            repeatable("fetch"),
-            self._client.files.with_streaming_response.content(file_id, timeout=self._transfer) as response,
-        ):
-            async for chunk in response.iter_bytes(_CHUNK_BYTES):
-                target.write(chunk)
-                last = chunk[-1:] or last
-        if last != b"\n":
-            target.write(b"\n")
-
-
-def with_window(limits: Limits, window: str) -> Limits:
-    """`limits` with a window as it is written in a create call: `24h`, `7d`."""
-    return replace(limits, window_seconds=float(window[:-1]) * {"h": 3_600.0, "d": 86_400.0}[window[-1]])
-
 
 def _without(names: Sequence[str]) -> httpx2.AsyncClient | None:
     """The SDK's own HTTP client, less some headers; None when none is to go.
@@ -349,8 +246,3 @@ def _without(names: Sequence[str]) -> httpx2.AsyncClient | None:
             request.headers.pop(name, None)
 
     return openai.DefaultAsyncHttpxClient(event_hooks={"request": [strip]}) if names else None
-
-
-def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
-    """`path` opened; the SDK reads from a handle piece by piece, from a path all at once."""
-    return path.open(mode)
