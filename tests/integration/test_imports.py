@@ -66,6 +66,30 @@ for path in map(Path, sys.argv[1:]):
     os.wait()
 """
 
+#: One batch of each kind at its own simulator, in a process of its own: the modules that its calls loaded.
+FIRST_CALLS = """
+import asyncio, json, os, sys
+from pathlib import Path
+from gateway.plugins import load_plugins
+from gateway.testing import sandboxed
+BODY = {"model": "m-1", "messages": [{"role": "user", "content": "hi"}]}
+async def modules_of_calls(provider_class, directory):
+    async with sandboxed(provider_class, directory) as lab:
+        before = set(sys.modules)
+        await lab.results(await lab.run(BODY))
+        await lab.provider.find(lab.seal(BODY))
+        return sorted(set(sys.modules) - before)
+for kind in sys.argv[2:]:
+    if os.fork() == 0:
+        directory = Path(sys.argv[1], kind)
+        modules = asyncio.run(modules_of_calls(load_plugins().kinds[kind].provider_class, directory))
+        directory.with_suffix(".json").write_text(json.dumps(modules))
+        os._exit(0)
+    os.wait()
+"""
+#: A module takes the loop about a millisecond; together's SDK loads 300 when it is asked for batches.
+FEW_MODULES = 50
+
 
 def test_every_kind_says_here_what_it_is_made_of() -> None:
     """A kind that is added is held to these promises too."""
@@ -137,3 +161,18 @@ def test_a_start_loads_the_sdks_of_enabled_providers_only(
     assert report["failed"] == []
     assert sdks(report["before"]) == set()
     assert sdks(report["after"]) == SDKS[kind]
+
+
+@pytest.fixture(name="first_calls", scope="module")
+def _first_calls(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
+    """For each kind with batches: the modules that its first calls loaded."""
+    directory = tmp_path_factory.mktemp("calls")
+    kinds = [kind for kind, installed in load_plugins().kinds.items() if installed.provider_class.batch]
+    subprocess.run([sys.executable, "-c", FIRST_CALLS, str(directory), *kinds], check=True, timeout=120)
+    return {kind: json.loads((directory / f"{kind}.json").read_text("utf-8")) for kind in kinds}
+
+
+@pytest.mark.parametrize("kind", sorted(SDKS.keys() - {"fanout"}))
+def test_the_first_calls_find_their_sdk_loaded(kind: str, first_calls: Mapping[str, list[str]]) -> None:
+    """What a kind needs is loaded when it is made, in a thread: its first batch does not stop the loop for imports."""
+    assert len(first_calls[kind]) < FEW_MODULES, first_calls[kind]
