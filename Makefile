@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .clients
 CLIENT_FILES := tests/acceptance/clients
+# Tests wait more than they count: more of them at once than there are cores.
+ABREAST := -n 4 --dist worksteal
+WATCHED := tests/unit $(wildcard tests/test_*.py) examples
 # -qq hides warnings and progress, not errors.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 export PYTHON
@@ -37,10 +40,10 @@ sandbox: venv ## Run the simulated providers on a port
 
 .PHONY: test
 test: check clients ## Run everything: format, lint, types, all tests with coverage
-	@echo "Running all tests, those of the gateway with coverage: first what wants the machine for itself, then the others side by side"
-	@$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0 tests/acceptance
-	@$(BIN)/python -m pytest --cov --cov-append -n auto --ignore tests/acceptance tests
-	@$(BIN)/python -m pytest -n auto plugins examples
+	@echo "Running all tests: first what wants the machine for itself, then what is watched by coverage, then the rest"
+	@$(BIN)/python -m pytest tests/acceptance
+	@$(BIN)/python -m pytest $(ABREAST) $(WATCHED) --cov
+	@$(BIN)/python -m pytest $(ABREAST) tests plugins $(addprefix --ignore=,tests/acceptance $(WATCHED))
 
 .PHONY: check
 check: venv ## Format, lint and types only
