@@ -56,6 +56,10 @@ class ReadOnlyDatabase:
         """Nothing is written, so there is."""
         return True
 
+    async def tend(self) -> bool:
+        """Nothing is to be done: the running gateway does it."""
+        return False
+
     async def close(self) -> None:
         """Nothing stays open."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.config import early
-from gateway.errors import ConfigurationError, LedgerLocked
+from gateway.errors import ConfigurationError, LedgerError
 from gateway.listening import listen, raise_file_limit
 from gateway.store.lock import DirectoryLock
 
@@ -38,7 +38,7 @@ def serve(path: Path | None, log_level: str) -> None:
         lock = DirectoryLock.acquire(storage.directory, wait_seconds=LOCK_SECONDS)
     except ConfigurationError as error:
         raise _refused(path, error) from error
-    except (LedgerLocked, OSError) as error:
+    except LedgerError as error:
         raise click.ClickException(str(error)) from error
     try:
         listener = listen(server.host, server.port)
@@ -62,6 +62,8 @@ def _run(path: Path | None, lock: DirectoryLock, listener: socket.socket, log_le
         return run(configuration, lock, listener, raise_file_limit())
     except ConfigurationError as error:
         raise _refused(path, error) from error
+    except LedgerError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _refused(path: Path | None, error: ConfigurationError) -> click.ClickException:

@@ -70,6 +70,10 @@ class Database(Protocol):
         """Whether new work may be accepted; finished work is written as long as there is any room at all."""
         ...
 
+    async def tend(self) -> bool:
+        """One small step of upkeep, for quiet moments; whether there is more to do. Callers' writes come before it."""
+        ...
+
     async def close(self) -> None:
         """Finish what is queued, then close; later calls raise `LedgerError`."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.errors import LedgerLocked
+from gateway.errors import LedgerError, LedgerLocked
 
 #: Pause between two tries.
 RETRY_SECONDS = 0.05
@@ -28,9 +29,18 @@ class DirectoryLock:
     def acquire(
         cls, directory: Path, *, wait_seconds: float = 10.0, sleep: Callable[[float], None] = time.sleep
     ) -> DirectoryLock:
-        """Make `directory` (0700) if need be and lock it; blocks for up to `wait_seconds`, then raises `LedgerLocked`."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Make `directory` (0700) if need be and lock it; blocks for up to `wait_seconds`, then raises `LedgerLocked`.
+
+        Raises `LedgerError` for a directory that cannot be made or written.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerError(
+                f"the data directory {directory} cannot be used ({error.strerror}): "
+                "make it a directory that this user can write, or set another [storage] directory"
+            ) from error
         for remaining in range(int(wait_seconds / RETRY_SECONDS), -1, -1):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,8 +48,10 @@ class DirectoryLock:
                 if remaining:
                     sleep(RETRY_SECONDS)
             else:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                # Whose it is, is only told to people; on a full disk there may be no room for that.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
                 return cls(directory, descriptor)
         owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from gateway.errors import LedgerError, LedgerTooNew
+from gateway.errors import LedgerError, LedgerTooNew, StorageFull
 from gateway.store.database import Session
 from gateway.store.disk import DiskRoom
 from gateway.store.lock import DirectoryLock
 from gateway.store.queries import load_queries, schema_statements
+from gateway.store.sqlite_file import APPLICATION_ID
 from gateway.store.sqlite_session import (
     Query,
     SqliteSession,
@@ -78,15 +79,16 @@ class SqliteDatabase:
         lock = lock or DirectoryLock.acquire(directory, wait_seconds=lock_wait_seconds)
         path = directory / FILE_NAME
         disk = DiskRoom(directory, min_free_bytes=min_free_bytes, reserve_bytes=reserve_bytes)
-        with contextlib.ExitStack() as undo, errors_translated():
+        with contextlib.ExitStack() as undo:
             undo.callback(lock.release)
             disk.refill()
-            connection = connect_writer(
-                path, durability=durability, page_size=PAGE_SIZE, cache_bytes=WRITER_CACHE_BYTES
-            )
-            undo.callback(connection.close)
-            migrate(connection, {name: schema_statements(DIALECT, name) for name in MIGRATIONS})
-            reader = connect_reader(path, cache_bytes=READER_CACHE_BYTES)
+            try:
+                connection, reader = _connections(path, durability)
+            except StorageFull:
+                # What is finished can be delivered all the same, and so can this be said.
+                if not disk.give_up_reserve():
+                    raise
+                connection, reader = _connections(path, durability)
             undo.pop_all()
         queries = prepared(load_queries(DIALECT))
         writer = Writer(connection, queries, path, disk)
@@ -118,6 +120,14 @@ class SqliteDatabase:
         """Whether the disk has more than `min_free_bytes`."""
         return self._disk.has_room()
 
+    async def tend(self) -> bool:
+        """Make the reserve again if it can be, and give one piece of the file that nothing is in back to the disk.
+
+        Whether there is more to give back; nothing is waited for longer than for a small write.
+        """
+        self._disk.refill()
+        return await self._writer.submit(lambda _session: self._writer.shrink(), bulk=True)
+
     async def close(self) -> None:
         """Finish what is queued, copy the log into the file, close, release the lock. Blocks for these few ms."""
         # The writer closes last: a connection that cannot write would leave the log behind.
@@ -125,6 +135,17 @@ class SqliteDatabase:
         self._writer.stop()
         self._writer.join()
         self._lock.release()
+
+
+def _connections(path: Path, durability: str) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """The writer's connection, with the schema up to date, and the loop's."""
+    with contextlib.ExitStack() as undo, errors_translated():
+        writer = connect_writer(path, durability=durability, page_size=PAGE_SIZE, cache_bytes=WRITER_CACHE_BYTES)
+        undo.callback(writer.close)
+        migrate(writer, {name: schema_statements(DIALECT, name) for name in MIGRATIONS})
+        reader = connect_reader(path, cache_bytes=READER_CACHE_BYTES)
+        undo.pop_all()
+    return writer, reader
 
 
 def migrate(connection: sqlite3.Connection, steps: Mapping[str, Sequence[str]]) -> None:
@@ -147,12 +168,15 @@ def migrate(connection: sqlite3.Connection, steps: Mapping[str, Sequence[str]]) 
             _apply(connection, number, statements, checksum)
         elif known.get(number) != checksum:
             raise LedgerError(f"the ledger was made with another {name} than this Batchway has: it is left untouched")
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
 
 
 def _apply(connection: sqlite3.Connection, number: int, statements: Sequence[str], checksum: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if number == 1:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
             connection.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, checksum TEXT NOT NULL)")
         for statement in statements:
             connection.execute(statement)

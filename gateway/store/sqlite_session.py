@@ -13,6 +13,7 @@ from typing import cast
 
 from gateway.errors import LedgerError, StorageFull
 from gateway.store.database import Params, Row, Value
+from gateway.store.sqlite_file import refuse_foreign_file, refuse_foreign_tables
 
 #: Every query is prepared once per connection.
 CACHED_STATEMENTS = 256
@@ -72,13 +73,29 @@ class SqliteSession:
 
 
 def connect_writer(path: Path, *, durability: str, page_size: int, cache_bytes: int) -> sqlite3.Connection:
-    """The one connection that writes and checkpoints; the file is made with mode 0600 if need be."""
+    """The one connection that writes and checkpoints; the file is made with mode 0600 if need be.
+
+    Raises `LedgerError` for a file that is not a ledger, and leaves it as it is.
+    """
+    refuse_foreign_file(path)
     path.touch(mode=0o600)
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
     )
+    try:
+        refuse_foreign_tables(connection, path)
+        _tune(connection, durability=durability, page_size=page_size, cache_bytes=cache_bytes)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _tune(connection: sqlite3.Connection, *, durability: str, page_size: int, cache_bytes: int) -> None:
     for pragma in (
         f"page_size = {page_size}",
+        # Of a new file only: what retention frees can go back to the disk in small steps.
+        "auto_vacuum = INCREMENTAL",
         "journal_mode = WAL",
         # The writer checkpoints when nobody waits for it.
         "wal_autocheckpoint = 0",
@@ -89,7 +106,6 @@ def connect_writer(path: Path, *, durability: str, page_size: int, cache_bytes: 
         "busy_timeout = 5000",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
 
 
 def connect_reader(path: Path, *, cache_bytes: int) -> sqlite3.Connection:

@@ -26,6 +26,14 @@ MAX_GROUP = 1_024
 CHECKPOINT_BYTES = 8 << 20
 #: A log that readers have kept from starting anew for so long is cut off, which waits for them.
 LARGEST_LOG_BYTES = 64 << 20
+#: Pages given back to the disk in one commit: about a megabyte.
+SHRINK_PAGES = 128
+#: Moving pages takes room in the log first; the reserve is not for that.
+SHRINK_ROOM_BYTES = 4 << 20
+#: Free pages that stay in the file: at least so many, and one of so many of all.
+KEPT_PAGES, KEPT_SHARE = 1_024, 10
+#: SQLite's word for a file that can be made shorter in steps.
+_INCREMENTAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,29 @@ class Writer:
     def join(self) -> None:
         """Block until everything is written and the connection closed."""
         self._thread.join()
+
+    def shrink(self) -> bool:
+        """Within a job: move the last pages of the file into free ones, so that it can end earlier; whether that goes on.
+
+        Some free pages stay, for the next rows to come: a file that grows and shrinks every day wins nothing. A file made
+        without this possibility keeps them all.
+        """
+        pages, free, mode = map(self._pragma, ("page_count", "freelist_count", "auto_vacuum"))
+        short = not self._disk.has_room()
+        kept = 0 if short else max(KEPT_PAGES, pages // KEPT_SHARE)
+        if free <= kept or mode != _INCREMENTAL or self._disk.free_bytes() < SHRINK_ROOM_BYTES:
+            return False
+        for _ in range(min(SHRINK_PAGES, free - kept)):
+            # Of one statement that moves many pages, Python's module runs the first step only.
+            self._connection.execute("PRAGMA incremental_vacuum(1)").fetchall()
+        more = free - kept > SHRINK_PAGES
+        if not more:
+            # The file itself gets shorter when the log is copied into it.
+            self._next_checkpoint_bytes = 1
+        return more
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _main(self) -> None:
         stopping = False
