@@ -9,17 +9,18 @@ is taken for a bug in it: the batch is parked, the traceback is logged under the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
 import orjson
+import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from gateway.clock import Clock
 from gateway.errors import Unsupported
-from gateway.records import Batch, Call, Limits, RemoteBatch, Result
+from gateway.records import Batch, Call, Limits, RemoteBatch, RemoteState, Result
 
 
 class ProviderSettings(BaseModel):
@@ -71,6 +72,7 @@ class Provider(ABC):
         self.settings = settings
         self.clock = clock
         self.directory = directory
+        self._strange_states: set[str] = set()
 
     @classmethod
     def limits_of(cls, settings: ProviderSettings) -> Limits:
@@ -169,6 +171,14 @@ class Provider(ABC):
 
     async def aclose(self) -> None:
         """Close connections. Called once, at stop."""
+
+    def note_state(self, word: str, known: Container[str], *, treated_as: RemoteState = RemoteState.RUNNING) -> None:
+        """Name a remote state that the plugin does not know in the log, the first time it is met; for plugins to call."""
+        if word not in known and word not in self._strange_states:
+            self._strange_states.add(word)
+            structlog.get_logger().warning(
+                "unknown_remote_state", provider=self.name, state=word[:40], treated_as=str(treated_as)
+            )
 
 
 class UnbatchedProvider(Provider):

@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
 from urllib.parse import quote
 
 import orjson
-import structlog
 
 from gateway import (
     Batch,
@@ -47,8 +46,6 @@ from gateway_anthropic.thinking import BINDING_BETA
 
 if TYPE_CHECKING:
     import httpx2
-
-_log = structlog.get_logger()
 
 _BATCHES = "/v1/messages/batches"
 #: How far before the first create call a listing is read: clocks differ.
@@ -102,7 +99,6 @@ class AnthropicProvider(Provider):
         if own.api_version == SAMPLING_VERSION:
             # The key's place in that version; with it, the SDK sends no bearer token.
             self._client.api_key = None
-        self._strange_states: set[str] = set()
 
     def encode(self, call: Call) -> bytes:
         """The params of a Message, translated from a chat completion."""
@@ -238,9 +234,7 @@ class AnthropicProvider(Provider):
     def _read(self, content: Mapping[str, object]) -> RemoteBatch:
         """The batch in `content`; a state that is not known is named in the log once."""
         status = status_of(content)
-        if status not in STATES and status not in self._strange_states:
-            self._strange_states.add(status)
-            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        self.note_state(status, STATES)
         return remote_batch(content)
 
 

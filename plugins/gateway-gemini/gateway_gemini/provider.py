@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO, ClassVar, Literal, cast
 
 import orjson
-import structlog
 
 from gateway import (
     Batch,
@@ -44,8 +43,6 @@ from gateway_gemini.remote import (
 from gateway_gemini.settings import GeminiSettings
 from gateway_gemini.wire import Wire, model_path
 
-_log = structlog.get_logger()
-
 _PAGE = 100
 _MAX_PAGES = 10_000
 _BROKEN_FILE = "FAILED"
@@ -73,7 +70,6 @@ class GeminiProvider(Provider):
         self._own = cast("GeminiSettings", settings)
         self._dialect = self._own.dialect()
         self._wire = Wire(self._own)
-        self._strange_states: set[str] = set()
 
     def encode(self, call: Call) -> bytes:
         """The caller's request in Gemini's words."""
@@ -208,9 +204,7 @@ class GeminiProvider(Provider):
         """The batch in `operation`; a state that is not known is named in the log once."""
         state = state_name(operation)
         remote = remote_batch(operation)
-        if state not in STATES and state not in self._strange_states:
-            self._strange_states.add(state)
-            _log.warning("unknown_remote_state", provider=self.name, state=state[:40], treated_as=str(remote.state))
+        self.note_state(state, STATES, treated_as=remote.state)
         return remote
 
     async def _sent_file(self, batch: Batch) -> Mapping[str, object]:

@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, cast
 
-import structlog
-
 from gateway import (
     Batch,
     Call,
@@ -50,8 +48,6 @@ from gateway_mistral.wire import Wire, inline_body, inline_head, inline_length, 
 if TYPE_CHECKING:
     from mistralai.client.models import APIEndpoint
 
-_log = structlog.get_logger()
-
 _JOBS = "/v1/batch/jobs"
 #: How far before the first create call a listing is read: clocks differ.
 _LIST_MARGIN = timedelta(hours=1)
@@ -80,7 +76,6 @@ class MistralProvider(Provider):
         self._own = cast("MistralSettings", settings)
         self._wire = Wire(self._own)
         self._transfer_ms = int(self._own.transfer_timeout_seconds * 1000)
-        self._strange_states: set[str] = set()
 
     @classmethod
     def limits_of(cls, settings: ProviderSettings) -> Limits:
@@ -245,9 +240,7 @@ class MistralProvider(Provider):
     def _read(self, job: Mapping[str, object]) -> RemoteBatch:
         """The batch in `job`; a state that is not known is named in the log once."""
         status = status_of(job)
-        if status not in STATES and status not in self._strange_states:
-            self._strange_states.add(status)
-            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        self.note_state(status, STATES)
         return remote_batch(job)
 
     async def _download(self, path: str, target: IO[bytes], query: Mapping[str, str] | None = None) -> bytes:

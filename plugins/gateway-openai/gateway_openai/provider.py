@@ -12,8 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-import structlog
-
 from gateway import (
     Batch,
     Call,
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 #: The SDK wants to know all endpoints by name; the provider is the one to say no.
 CreateEndpoint = Literal["/v1/chat/completions"]
 CompletionWindow = Literal["24h"]
-
-_log = structlog.get_logger()
 
 #: How far before the first create call a listing is read: clocks differ.
 _LIST_MARGIN = timedelta(hours=1)
@@ -97,7 +93,6 @@ class OpenAIProvider(Provider):
         self._files = Files(self._client, clock, self._transfer, own.upload_wait_seconds)
         self._dialect = self.dialect()
         self._line_offset = _LINE_OFFSETS[own.line_numbers]
-        self._strange_states: set[str] = set()
 
     def headers(self) -> Mapping[str, str | None]:
         """Headers on every call beside the SDK's own; None leaves one of those out."""
@@ -228,9 +223,7 @@ class OpenAIProvider(Provider):
     def _read(self, content: Mapping[str, object]) -> RemoteBatch:
         """The batch in `content`; a state that is not known is named in the log once."""
         status = status_of(content)
-        if status not in STATES and status not in self._strange_states:
-            self._strange_states.add(status)
-            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        self.note_state(status, STATES)
         return remote_batch(content, self._line_offset)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, ClassVar, Literal, cast
 
-import structlog
-
 from gateway import (
     Batch,
     Call,
@@ -42,8 +40,6 @@ from gateway_together.remote import (
 )
 from gateway_together.settings import TogetherSettings
 from gateway_together.uploads import Uploads
-
-_log = structlog.get_logger()
 
 _CHUNK_BYTES = 1 << 18
 
@@ -82,7 +78,6 @@ class TogetherProvider(Provider):
         # Asked for the first time, the SDK loads 300 modules: 0.2 s that nobody waits for here, and every caller in a call.
         self._batches = self._client.batches
         self._uploads = Uploads(self._client, http, clock, own)
-        self._strange_states: set[str] = set()
 
     def encode(self, call: Call) -> bytes:
         """The caller's body in Together's dialect."""
@@ -196,9 +191,7 @@ class TogetherProvider(Provider):
     def _read(self, job: Mapping[str, object]) -> RemoteBatch:
         """The batch in `job`; a state that is not known is named in the log once."""
         status = status_of(job)
-        if status not in STATES and status not in self._strange_states:
-            self._strange_states.add(status)
-            _log.warning("unknown_remote_state", provider=self.name, state=status[:40], treated_as="running")
+        self.note_state(status, STATES)
         return remote_batch(job)
 
     async def _download(self, file_id: str, target: IO[bytes]) -> None:

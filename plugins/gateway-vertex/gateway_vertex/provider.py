@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import orjson
-import structlog
 
 from gateway import (
     Batch,
@@ -52,8 +51,6 @@ from gateway_vertex.threads import Leash, leashed
 if TYPE_CHECKING:
     from google.genai.errors import APIError
 
-_log = structlog.get_logger()
-
 _MAX_PAGES = 2_000
 
 
@@ -80,7 +77,6 @@ class VertexProvider(Provider):
         self._jobs = JobsApi(self._own, credentials)
         self._objects = ObjectStore(self._own, credentials)
         self._dialect = self._own.dialect
-        self._strange_states: set[str] = set()
 
     def encode(self, call: Call) -> bytes:
         """`{"request": GenerateContentRequest}`."""
@@ -195,9 +191,7 @@ class VertexProvider(Provider):
     def _read(self, job: Mapping[str, object]) -> RemoteBatch:
         """The batch in `job`; a state that is not known is named in the log once."""
         word = status_of(job)
-        if word not in STATES and word not in self._strange_states:
-            self._strange_states.add(word)
-            _log.warning("unknown_remote_state", provider=self.name, state=word[:40], treated_as="running")
+        self.note_state(word, STATES)
         return remote_batch(job)
 
 
