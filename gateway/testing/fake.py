@@ -49,6 +49,8 @@ class FakeRemote:
     lost: set[str] = field(default_factory=set)
     batches: dict[str, FakeBatch] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    #: How many files were ever uploaded: a name is never given twice, though files go.
+    uploads: int = 0
     #: How often each payload was accepted in a batch: the proof that nothing was sent twice.
     submitted: Counter[bytes] = field(default_factory=Counter)
     #: Calls of each method, failed ones too.
@@ -142,7 +144,8 @@ class FakeProvider(Provider):
     async def upload(self, batch: Batch) -> str | None:
         """Keep the spool's bytes."""
         self.remote.enter("upload")
-        file_id = f"file-{len(self.remote.files) + 1}"
+        self.remote.uploads += 1
+        file_id = f"file-{self.remote.uploads}"
         self.remote.files[file_id] = batch.spool.read_bytes()
         self.remote.leave("upload")
         return file_id
