@@ -6,6 +6,7 @@ from tests.unit.store.conformance_batches import BatchesConformance
 from tests.unit.store.conformance_completions import CompletionsConformance
 from tests.unit.store.conformance_database import DatabaseConformance
 from tests.unit.store.conformance_families import FamiliesConformance
+from tests.unit.store.conformance_fences import FencesConformance
 from tests.unit.store.conformance_requests import RequestsConformance
 from tests.unit.store.conformance_settling import SettlingConformance
 from tests.unit.store.conformance_slots import SlotsConformance
@@ -19,5 +20,6 @@ class LedgerConformance(
     SettlingConformance,
     CompletionsConformance,
     FamiliesConformance,
+    FencesConformance,
 ):
     """The whole suite."""
