@@ -1,0 +1,127 @@
+"""What comes before what: the commit before the word, the claim before the download, the proof before the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Polling, Retries
+from gateway.errors import Ambiguous, LedgerError
+from gateway.pipeline.poller import Poller
+from gateway.pipeline.reconciler import Reconciler
+from gateway.pipeline.submitter import Submitter
+from gateway.records import BatchState, RemoteBatch
+from gateway.store.shipping import BatchRow
+from gateway.testing import FakeProvider
+from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.test_collector import open_case, rows
+from tests.unit.store.scenery import CANCELLED
+
+
+async def fails(*_: object) -> None:
+    """A write that the ledger cannot make."""
+    raise LedgerError("the disk is on fire")
+
+
+async def test_nobody_is_told_what_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller waits on when its answer cannot be committed, and gets it once it is."""
+    async with open_case(tmp_path, 2, lambda case: [rows(case, 0, 1)]) as case:
+        waiting = case.rig.waiters.attach(1)
+        with monkeypatch.context() as broken:
+            broken.setattr(case.rig.ledger.batches, "settle", fails)
+            assert (await case.collect()).state is BatchState.ENDED
+        assert not waiting.done()
+        await case.rig.clock.advance(600)
+        await case.collect()
+        assert b"answer 0" in waiting.result().body
+
+
+async def test_the_rows_are_kept_until_the_batch_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was downloaded once need not be there a second time: it goes when nobody will read it again."""
+    async with open_case(tmp_path, 2, lambda case: [rows(case, 0, 1)]) as case:
+        with monkeypatch.context() as broken:
+            broken.setattr(case.rig.ledger.batches, "collected", fails)
+            assert (await case.collect()).state is BatchState.ENDED
+        assert case.rig.upstream.spool.rows(case.marker).exists()
+        await case.rig.clock.advance(600)
+        assert (await case.collect()).state is BatchState.COLLECTED
+        assert case.files.made == 1
+
+
+async def test_whoever_was_overtaken_downloads_nothing(tmp_path: Path) -> None:
+    """A process that was paused does not exchange the file that its successor reads."""
+    async with open_case(tmp_path, 1, lambda case: [rows(case, 0)]) as case:
+        batches = case.rig.ledger.batches
+        stale = await claimed(case.rig)
+        await batches.release(stale, retry_at=0.0)
+        await claimed(case.rig)
+        await case.rig.upstream.guard(stale, case.collector.collect(stale))
+        assert case.files.made == 0
+
+
+async def test_an_unwanted_batch_is_cancelled_at_the_provider(tmp_path: Path) -> None:
+    """Once nobody wants a line of it, the next poll asks the provider to stop, long before it is overdue."""
+    async with open_rig(tmp_path) as rig:
+        await created(rig, await sealed(rig, "a"))
+        await rig.ledger.requests.cancel(1, rig.clock.now(), CANCELLED)
+        await rig.ledger.batches.mark_cancelling(await claimed(rig), rig.clock.now())
+        poller = Poller(
+            rig.upstream, rig.waiters, Polling(), rig.retries, rig.tasks,
+            submitted=asyncio.Event(), ended=asyncio.Event(), doubted=asyncio.Event(),
+        )  # fmt: skip
+        await poller.poll(await claimed(rig))
+        assert rig.remote.calls["cancel"] == 1
+
+
+async def test_a_quarantine_of_nothing_still_takes_two_listings(tmp_path: Path) -> None:
+    """Whatever is configured, one empty listing is not believed: lists lag."""
+    async with open_rig(tmp_path, retries=Retries(quarantine_seconds=0.0)) as rig:
+        rig.remote.before["submit"].append(Ambiguous("timeout"))
+        await created(rig, await sealed(rig, "a"))
+        reconciler = reconciler_of(rig)
+        assert (await looked(rig, reconciler)).state is BatchState.RECONCILING
+        assert (await looked(rig, reconciler)).state is BatchState.SEALED
+
+
+class Nameless(FakeProvider):
+    """Has no place for a marker, and its rows name no lines."""
+
+    marked = False
+
+    async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+        """Rows that nobody can read."""
+        to.write_bytes(b'{"error": "archived"}\n')
+
+
+async def test_rows_without_names_prove_nothing(tmp_path: Path) -> None:
+    """A candidate whose rows cannot be read may be ours: it is neither taken, nor sent again, however long that lasts."""
+    async with open_rig(tmp_path, plugin=Nameless) as rig:
+        rig.remote.after["submit"].append(Ambiguous("timeout"))
+        await created(rig, await sealed(rig, "a"))
+        reconciler = reconciler_of(rig)
+        for _ in range(4):
+            await rig.clock.advance(1000)
+            assert (await looked(rig, reconciler)).state is BatchState.RECONCILING
+        assert rig.remote.duplicates() == {}
+
+
+def reconciler_of(rig: Rig) -> Reconciler:
+    """A reconciler of a process that has listed nothing yet."""
+    return Reconciler(
+        rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
+    )
+
+
+async def looked(rig: Rig, reconciler: Reconciler) -> BatchRow:
+    """The batch after one look for it."""
+    batch = await claimed(rig)
+    await rig.upstream.guard(batch, reconciler.reconcile(batch))
+    return await rig.batch()
+
+
+async def created(rig: Rig, batch: BatchRow) -> None:
+    """Make the one create call of a claimed batch."""
+    submitter = Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
+    await rig.upstream.guard(batch, submitter.submit(batch))
