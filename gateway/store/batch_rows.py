@@ -118,4 +118,5 @@ def _batch(row: Row) -> BatchRow:
         retry_at=row[32],
         cancel_at=row[33],
         discarded=bool(row[34]),
+        parked_since=row[35],
     )

@@ -73,7 +73,9 @@ class Batches:
         self, batch: BatchRow, *, retry_at: float, parked_reason: str | None = None, troubles: int = 0
     ) -> BatchRow:
         """Give the claim back, the state unchanged; `parked_reason` None: it is not parked."""
-        params = {"retry_at": retry_at, "parked_reason": parked_reason, "troubles": troubles}
+        params = {
+            "retry_at": retry_at, "parked_reason": parked_reason, "troubles": troubles, "now": self._clock.now(),
+        }  # fmt: skip
         return await self._move(batch, "release", params)
 
     async def uploaded(self, batch: BatchRow, file_id: str | None) -> BatchRow:
@@ -91,11 +93,12 @@ class Batches:
 
     async def reseal(self, batch: BatchRow, retry_at: float, reason: str | None = None, troubles: int = 0) -> BatchRow:
         """The provider certainly has not got it: submitting | reconciling -> sealed."""
-        return await self._move(batch, "reseal", {"retry_at": retry_at, "reason": reason, "troubles": troubles})
+        params = {"retry_at": retry_at, "reason": reason, "troubles": troubles, "now": self._clock.now()}
+        return await self._move(batch, "reseal", params)
 
     async def doubt(self, batch: BatchRow, reason: str | None, retry_at: float) -> BatchRow:
         """Nobody knows whether the provider has it: submitting | submitted -> reconciling."""
-        return await self._move(batch, "doubt", {"reason": reason, "retry_at": retry_at})
+        return await self._move(batch, "doubt", {"reason": reason, "retry_at": retry_at, "now": self._clock.now()})
 
     async def polled(self, batch: BatchRow, remote: RemoteBatch, retry_at: float, troubles: int = 0) -> BatchRow:
         """What the provider said of a batch that is not over."""

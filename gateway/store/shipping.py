@@ -108,6 +108,8 @@ class BatchRow:
     retry_at: float = 0.0
     cancel_at: float | None = None
     discarded: bool = False
+    #: Since when there is a `parked_reason`; None: there is none, or an earlier version wrote it.
+    parked_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from gateway.errors import LedgerError, LedgerTooNew, StorageFull
+from gateway.errors import StorageFull
 from gateway.store.database import Session
 from gateway.store.disk import DiskRoom
 from gateway.store.lock import DirectoryLock
+from gateway.store.migrations import copy_before, migrate
 from gateway.store.queries import load_queries, schema_statements
-from gateway.store.sqlite_file import APPLICATION_ID
 from gateway.store.sqlite_session import (
     Query,
     SqliteSession,
@@ -30,8 +29,8 @@ T = TypeVar("T")
 
 DIALECT = "sqlite"
 FILE_NAME = "ledger.sqlite"
-#: Steps of the schema, oldest first; a step that was released is never changed, only followed by another.
-MIGRATIONS = ("schema.sql",)
+#: Steps of the schema, oldest first; one that has a stored ledger (tests/fixtures) is never changed, only followed by another.
+MIGRATIONS = ("schema.sql", "schema-2.sql")
 PAGE_SIZE = 8192
 WRITER_CACHE_BYTES = 16 << 20
 READER_CACHE_BYTES = 8 << 20
@@ -83,12 +82,12 @@ class SqliteDatabase:
             undo.callback(lock.release)
             disk.refill()
             try:
-                connection, reader = _connections(path, durability)
+                connection, reader = _connections(path, durability, disk)
             except StorageFull:
                 # What is finished can be delivered all the same, and so can this be said.
                 if not disk.give_up_reserve():
                     raise
-                connection, reader = _connections(path, durability)
+                connection, reader = _connections(path, durability, disk)
             undo.pop_all()
         queries = prepared(load_queries(DIALECT))
         writer = Writer(connection, queries, path, disk)
@@ -137,53 +136,13 @@ class SqliteDatabase:
         self._lock.release()
 
 
-def _connections(path: Path, durability: str) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+def _connections(path: Path, durability: str, disk: DiskRoom) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     """The writer's connection, with the schema up to date, and the loop's."""
     with contextlib.ExitStack() as undo, errors_translated():
         writer = connect_writer(path, durability=durability, page_size=PAGE_SIZE, cache_bytes=WRITER_CACHE_BYTES)
         undo.callback(writer.close)
-        migrate(writer, {name: schema_statements(DIALECT, name) for name in MIGRATIONS})
+        steps = {name: schema_statements(DIALECT, name) for name in MIGRATIONS}
+        migrate(writer, steps, lambda found, step: copy_before(found, path, step, disk.free_bytes()))
         reader = connect_reader(path, cache_bytes=READER_CACHE_BYTES)
         undo.pop_all()
     return writer, reader
-
-
-def migrate(connection: sqlite3.Connection, steps: Mapping[str, Sequence[str]]) -> None:
-    """Take the schema forward, one transaction a step. Each step is remembered with its checksum.
-
-    Raises `LedgerTooNew` when the file has had more steps than we know, `LedgerError` when an earlier step differs.
-    """
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(steps):
-        raise LedgerTooNew(
-            f"the ledger has schema {version}, this Batchway knows up to {len(steps)}: "
-            "run the version that wrote it, or a later one"
-        )
-    known: dict[int, str] = {}
-    if version:
-        known = dict(connection.execute("SELECT version, checksum FROM migrations").fetchall())
-    for number, (name, statements) in enumerate(steps.items(), start=1):
-        checksum = hashlib.sha256("\n".join(statements).encode()).hexdigest()
-        if number > version:
-            _apply(connection, number, statements, checksum)
-        elif known.get(number) != checksum:
-            raise LedgerError(f"the ledger was made with another {name} than this Batchway has: it is left untouched")
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-
-
-def _apply(connection: sqlite3.Connection, number: int, statements: Sequence[str], checksum: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if number == 1:
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-            connection.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, checksum TEXT NOT NULL)")
-        for statement in statements:
-            connection.execute(statement)
-        connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, checksum))
-        connection.execute(f"PRAGMA user_version = {number:d}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

@@ -43,7 +43,7 @@ SELECT b.id, b.marker, b.lane, l.provider, l.endpoint, l.model, b.account, b.bas
        CAST(b.tokens * l.token_factor AS INTEGER), b.sealed_at, b.file_id, b.remote_id, b.remote_state, b.remote_notes,
        b.submissions, b.first_sent_at, b.last_sent_at, b.submitted_at, b.remote_created_at, b.ended_at, b.collected_at,
        b.total, b.done, b.ambiguous, b.fetches, b.fetched, b.troubles, b.parked_reason, b.retry_at, b.cancel_at,
-       b.discarded
+       b.discarded, CASE WHEN b.parked_reason IS NOT NULL THEN b.parked_since END
 FROM batches b JOIN lanes l ON l.id = b.lane WHERE b.id = :id;
 
 -- name: claimable
@@ -62,7 +62,9 @@ WHERE id = :id
       SELECT 1 FROM boots o WHERE o.id = owner AND o.ended_at IS NULL AND o.alive_until > :now)));
 
 -- name: release
-UPDATE batches SET owner = NULL, retry_at = :retry_at, parked_reason = :parked_reason, troubles = :troubles
+-- parked_since counts only beside a reason, and starts anew with the first one.
+UPDATE batches SET owner = NULL, retry_at = :retry_at, parked_reason = :parked_reason, troubles = :troubles,
+    parked_since = CASE WHEN parked_reason IS NULL THEN :now ELSE coalesce(parked_since, :now) END
 WHERE id = :id AND epoch = :epoch;
 
 -- name: uploaded
@@ -82,11 +84,13 @@ WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
 -- name: reseal
 -- What will be sent again has its own age.
 UPDATE batches SET state = 'sealed', owner = NULL, submitted_at = NULL, retry_at = :retry_at, parked_reason = :reason,
-    troubles = :troubles
+    troubles = :troubles,
+    parked_since = CASE WHEN parked_reason IS NULL THEN :now ELSE coalesce(parked_since, :now) END
 WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
 
 -- name: doubt
-UPDATE batches SET state = 'reconciling', owner = NULL, ambiguous = 1, retry_at = :retry_at, parked_reason = :reason
+UPDATE batches SET state = 'reconciling', owner = NULL, ambiguous = 1, retry_at = :retry_at, parked_reason = :reason,
+    parked_since = CASE WHEN parked_reason IS NULL THEN :now ELSE coalesce(parked_since, :now) END
 WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'submitted');
 
 -- name: polled

@@ -273,3 +273,20 @@ class BatchesConformance:
         assert [found.id for found in await batches.undiscarded(now + 60, 10)] == [later.id]
         await batches.discarded(later)
         assert await batches.undiscarded(now + 60, 10) == []
+
+    async def test_it_is_known_since_when_a_batch_is_parked(self, desk: Desk) -> None:
+        """From its first reason on, whatever reasons follow; and anew when there was none in between."""
+        batches, start = desk.ledger.batches, desk.clock.now()
+        batch = await batches.release(await desk.claimed(BatchState.SEALED), retry_at=0.0, parked_reason="key refused")
+        await desk.clock.advance(10)
+        still = await batches.release(await desk.claim(batch.id), retry_at=0.0, parked_reason="no such project")
+        free = await batches.release(await desk.claim(batch.id), retry_at=0.0)
+        await desk.clock.advance(10)
+        again = await batches.reseal(await batches.intend(await desk.claim(batch.id), start), 0.0, "refused connection")
+        await desk.clock.advance(10)
+        doubtful = await batches.doubt(await batches.intend(await desk.claim(batch.id), start), "timeout", 0.0)
+        anew = await batches.submitted(await desk.claim(batch.id), remote(), start, start)
+
+        assert [each.parked_since for each in (batch, still, free, again, doubtful, anew)] == [
+            start, start, None, start + 20, start + 20, None,
+        ]  # fmt: skip

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -15,9 +19,13 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import Batching, Configuration, Polling, Retries, Route, Server, Storage
+from gateway.errors import StorageFull
 from gateway.listening import listen
 from gateway.records import BatchState, RequestState
 from gateway.routing import build_router
+from gateway.store.disk import DiskRoom
+from gateway.store.migrations import migrate
+from gateway.store.queries import schema_statements
 from gateway.store.rows import Ending
 from gateway.store.sqlite import FILE_NAME, MIGRATIONS, SqliteDatabase
 from gateway.testing import FakeClock, FakeRemote
@@ -199,3 +207,116 @@ def alone(left: Left) -> set[int]:
 def price(text: str) -> float:
     """What an answer to `text` costs: as many tokens as it has words go in, and one more comes out."""
     return (2 * len(text.split()) + 1) / 100
+
+
+async def test_a_copy_is_made_before_the_schema_changes(stored: Path) -> None:
+    """The ledger as it was lies beside the new one, its owner's alone; opening again makes no second one."""
+    version, before = schema_of(stored / FILE_NAME), rows_of(stored / FILE_NAME)
+    for _ in range(2):
+        await SqliteDatabase.open(stored).close()
+    copies = sorted(stored.glob("*.before-*"))
+
+    assert [path.name for path in copies] == [f"ledger.sqlite.before-{version + 1}"]
+    assert stat.S_IMODE(copies[0].stat().st_mode) == 0o600
+    assert (schema_of(copies[0]), rows_of(copies[0])) == (version, before)
+    assert schema_of(stored / FILE_NAME) == len(MIGRATIONS)
+    assert rows_of(stored / FILE_NAME) == before
+    with closing(sqlite3.connect(copies[0])) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_an_older_copy_stays(stored: Path) -> None:
+    """Somebody who went back to the version before, and comes again, keeps the copy of the first time too."""
+    older = stored / f"ledger.sqlite.before-{schema_of(stored / FILE_NAME) + 1}"
+    older.write_bytes(b"of another day")
+    await SqliteDatabase.open(stored).close()
+
+    assert older.read_bytes() == b"of another day"
+    assert rows_of(older.with_name(older.name + ".1")) == rows_of(stored / FILE_NAME)
+
+
+async def test_without_room_for_the_copy_nothing_is_changed(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start is refused, saying how much is missing; the ledger stays as the version before can read it."""
+    before = rows_of(stored / FILE_NAME)
+    monkeypatch.setattr(DiskRoom, "free_bytes", lambda _: 100_000)
+    with pytest.raises(StorageFull, match=r"has to be copied .* 100000 are free. Nothing was changed"):
+        SqliteDatabase.open(stored)
+
+    assert schema_of(stored / FILE_NAME) < len(MIGRATIONS)
+    assert rows_of(stored / FILE_NAME) == before
+    assert list(stored.glob("*.before-*")) == []
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from gateway.store.migrations import copy_before, migrate
+from gateway.store.queries import schema_statements
+from gateway.store.sqlite import MIGRATIONS
+from gateway.store.sqlite_session import connect_writer
+
+path = Path(sys.argv[1])
+connection = connect_writer(path, durability="full", page_size=8192, cache_bytes=1 << 20)
+connection.create_function("die", 0, lambda: os.kill(os.getpid(), signal.SIGKILL))
+steps = {name: schema_statements("sqlite", name) for name in MIGRATIONS}
+steps["next.sql"] = [
+    "CREATE TABLE more (id INTEGER PRIMARY KEY)",
+    "UPDATE requests SET state = 'cancelled'",
+    "DELETE FROM batches",
+    "INSERT INTO more SELECT seq FROM requests",
+    "SELECT die()",
+]
+migrate(connection, steps, lambda found, step: copy_before(found, path, step, 1 << 40))
+"""
+
+
+async def test_a_step_is_whole_or_not_there(stored: Path) -> None:
+    """A process killed in the middle of a step leaves what was there before it; the next start goes on from there."""
+    await SqliteDatabase.open(stored).close()
+    before = rows_of(stored / FILE_NAME)
+    for _ in range(2):
+        child = subprocess.run(
+            [sys.executable, "-c", KILLED, str(stored / FILE_NAME)], capture_output=True, check=False, timeout=60
+        )
+        assert child.returncode == -signal.SIGKILL, child.stderr
+
+    assert schema_of(stored / FILE_NAME) == len(MIGRATIONS)
+    assert rows_of(stored / FILE_NAME) == before
+    assert [path.name for path in stored.glob(f"*.before-{len(MIGRATIONS) + 1}*")] == [
+        f"ledger.sqlite.before-{len(MIGRATIONS) + 1}"
+    ]
+    async with open_house(stored) as house:
+        assert await house.finish()
+
+
+def test_a_step_that_fails_is_taken_back(stored: Path) -> None:
+    """An error in the middle of a step: the earlier steps stay, nothing of this one does, and the error is seen."""
+    with closing(sqlite3.connect(stored / FILE_NAME, isolation_level=None)) as connection:
+        version = schema_of(stored / FILE_NAME)
+        steps = {name: schema_statements("sqlite", name) for name in MIGRATIONS[:version]}
+        wrong = ["CREATE TABLE more (id INTEGER)", "DELETE FROM requests", "INSERT INTO nowhere VALUES (1)"]
+        with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+            migrate(connection, {**steps, "wrong.sql": wrong}, lambda *_: None)
+
+    assert schema_of(stored / FILE_NAME) == version
+    assert left_in(stored).states
+
+
+def test_every_step_before_the_last_has_a_stored_ledger() -> None:
+    """Whoever adds a step keeps a ledger of the one before it: `python -m tests.fixtures.make_ledger`."""
+    assert STORED[: len(MIGRATIONS) - 1] == list(range(1, len(MIGRATIONS)))
+
+
+def schema_of(path: Path) -> int:
+    """How many steps a ledger has had."""
+    with closing(sqlite3.connect(path)) as rows:
+        return int(rows.execute("PRAGMA user_version").fetchone()[0])
+
+
+def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Everything in the tables that every schema has, by the columns of the first one."""
+    with closing(sqlite3.connect(path)) as rows:
+        tables = ("boots", "lanes", "requests", "payloads", "results", "completions", "lines", "runs", "bills")
+        found = {name: rows.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        batches = rows.execute("SELECT id, marker, state, epoch, remote_id, parked_reason, retry_at FROM batches")
+        return {**found, "batches": batches.fetchall()}
