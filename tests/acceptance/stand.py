@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from openai import AsyncOpenAI, omit
 
 from gateway.clock import SystemClock
 from gateway.records import BatchState, RequestState
-from gateway.sandbox import SandboxServer, SandboxSettings
+from gateway.sandbox import SandboxServer, SandboxSettings, Simulator
 from gateway.store.sqlite import FILE_NAME
 from gateway_openai.sandbox import OpenAISimulator
 
@@ -38,6 +40,7 @@ DEADLINE_SECONDS = 60.0
 LOOK_SECONDS = 0.02
 #: Events of the log that stand for a bug in the gateway, whatever happens around it.
 NEVER_LOGGED = ("worker_died", "errand_failed", "request_failed", "library_message")
+_EVENT = re.compile(rb'\{"event":"([^"]*)"')
 #: A batch takes no longer than it must.
 QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.05, finalizing_seconds=0.0)
 
@@ -95,13 +98,17 @@ class Times:
 class Stand:
     """One storage directory, one port, one simulator, and the process of the gateway that runs on them now, if any."""
 
-    simulator: OpenAISimulator
+    simulator: Simulator
     provider_url: str
     directory: Path
     #: The keys of its table but for the address.
     kind: str = 'kind = "openai"\napi_key = "sandbox"'
+    #: Tables of providers, and what else the configuration shall hold, instead of the one table and its route.
+    tables: str = ""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    _seen: Counter[str] = field(default_factory=Counter)
+    _read_bytes: int = 0
 
     @property
     def url(self) -> str:
@@ -125,11 +132,12 @@ class Stand:
 
     def configure(self, times: Times) -> None:
         """Write the configuration file."""
-        self.config.write_text(
-            f'[server]\nport = {self.port}\n[storage]\ndirectory = "data"\n{times.toml()}'
+        tables = self.tables or (
             f'[providers.sim]\n{self.kind}\nbase_url = "{self.provider_url}"\n'
-            '[providers.sim.limits]\nmin_poll_seconds = 0.05\n[[routes]]\nmodel = "*"\nprovider = "sim"\n',
-            encoding="utf-8",
+            '[providers.sim.limits]\nmin_poll_seconds = 0.05\n[[routes]]\nmodel = "*"\nprovider = "sim"\n'
+        )
+        self.config.write_text(
+            f'[server]\nport = {self.port}\n[storage]\ndirectory = "data"\n{times.toml()}{tables}', encoding="utf-8"
         )
 
     def launch(self, times: Times | None = None, **environment: str) -> None:
@@ -169,14 +177,17 @@ class Stand:
 
     async def kill(self) -> None:
         """`kill -9`, and wait until the process is gone."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         await self.gone()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it to the process; nothing happens to one that has just ended."""
+        assert self.process is not None
+        self.process.send_signal(number)
 
     async def terminate(self, seconds: float = DEADLINE_SECONDS) -> int:
         """SIGTERM, and wait for the exit status, for at most `seconds`."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return await self.gone(seconds)
 
     async def gone(self, seconds: float = DEADLINE_SECONDS) -> int:
@@ -188,8 +199,15 @@ class Stand:
         return process.returncode
 
     def events(self, name: str) -> int:
-        """How many lines of the log so far tell of an event of this name."""
-        return sum(line.startswith(f'{{"event":"{name}"') for line in self._lines())
+        """How many lines of the log so far tell of an event of this name; what was read once is not read again."""
+        if self.log.exists():
+            with self.log.open("rb") as log:
+                log.seek(self._read_bytes)
+                whole = log.read().rpartition(b"\n")[0]
+            self._read_bytes += len(whole) + bool(whole)
+            found = (_EVENT.match(line) for line in whole.splitlines())
+            self._seen.update(match[1].decode() for match in found if match)
+        return self._seen[name]
 
     def tail(self) -> str:
         """The end of the log, for messages."""
@@ -206,6 +224,20 @@ class Stand:
     def requests(self, state: RequestState) -> int:
         """How many requests are in `state`, by the gateway's ledger; a process that stands still can be asked too."""
         return self._count("SELECT count(*) FROM requests WHERE state = ?", state)
+
+    def recorded(self) -> int:
+        """How many requests there are in whatever state."""
+        return self._count("SELECT count(*) FROM requests WHERE state <> ?", "")
+
+    def log_bytes(self) -> int:
+        """The length of the ledger's write-ahead log, which is copied into its file when it is long."""
+        log = self.storage / f"{FILE_NAME}-wal"
+        return log.stat().st_size if log.exists() else 0
+
+    def integrity(self) -> str:
+        """What SQLite says of the ledger's file."""
+        with closing(sqlite3.connect(f"file:{self.storage / FILE_NAME}?mode=ro", uri=True)) as connection:
+            return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
 
     def in_batches(self, state: BatchState) -> int:
         """How many requests are in batches in `state`."""
@@ -248,14 +280,21 @@ async def open_stand(
     simulator = simulator or OpenAISimulator(clock=SystemClock(), name="sim", settings=settings)
     async with SandboxServer([simulator]) as server:
         stand = Stand(simulator=simulator, provider_url=server.base_url(simulator), directory=directory)
-        try:
+        async with watched(stand):
             yield stand
-        finally:
-            if stand.process is not None:
-                await stand.kill()
-            # pytest shows it when the test has failed.
-            sys.stderr.write(stand.tail())
-        assert not [name for name in NEVER_LOGGED if stand.events(name)], stand.tail()
+
+
+@asynccontextmanager
+async def watched(stand: Stand) -> AsyncIterator[None]:
+    """The process of a stand ends with the block, and must not have logged a bug."""
+    try:
+        yield
+    finally:
+        if stand.process is not None:
+            await stand.kill()
+        # pytest shows it when the test has failed.
+        sys.stderr.write(stand.tail())
+    assert not [name for name in NEVER_LOGGED if stand.events(name)], stand.tail()
 
 
 async def ask(client: AsyncOpenAI, question: str, *, temperature: float | None = None) -> str:
