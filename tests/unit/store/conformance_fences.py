@@ -10,7 +10,7 @@ from gateway.records import BatchState, RequestState
 from gateway.store.boots import LEASE_SECONDS
 from gateway.store.database import Database, Params, Value
 from gateway.store.ledger import Ledger
-from gateway.store.rows import LaneKey
+from gateway.store.rows import Ask, LaneKey
 from gateway.store.shipping import BatchRow, Cut
 from gateway.testing import FakeClock
 from tests.unit.store.conformance_batches import OPEN, VERBS
@@ -197,9 +197,49 @@ class FencesConformance:
 
         assert (window.parked_reason, window.retry_at) == ("no key", now + 9)
 
+    async def test_a_second_cancel_stores_nothing(self, desk: Desk) -> None:
+        """One outcome waits for a wished cancel, however often it is wished."""
+        await desk.claimed(BatchState.SUBMITTED, 1)
+        numbers = []
+        for _ in range(3):
+            await desk.ledger.requests.cancel(1, desk.clock.now(), CANCELLED)
+            numbers.append(await desk.ledger.database.read(lambda session: session.row("next_result", {})))
+
+        assert numbers == [(2,)] * 3
+
+    async def test_what_was_promised_is_not_abandoned(self, desk: Desk) -> None:
+        """Who was told to come back finds the request, though somebody else who waited for it has hung up."""
+        [waiting] = await desk.admit(arrival("a", custom_id="n"))
+        await desk.admit(arrival("a", custom_id="n", ask=Ask(detached=True)))
+        now = desk.clock.now()
+        await desk.ledger.requests.depart([left(waiting.seq, now - 200)])
+
+        assert await desk.ledger.requests.cancel_abandoned(now - 120, CANCELLED, 10) == []
+
+    async def test_what_waits_is_never_forgotten(self, desk: Desk) -> None:
+        """However long ago it was accepted: queued, in a batch, or behind others."""
+        await desk.claimed(BatchState.SUBMITTED, 1)
+        await desk.queue(2)
+        desk.clock.jump(9e9)
+
+        assert await desk.ledger.requests.forget(desk.clock.now(), 10) == 0
+        assert len(await desk.ledger.requests.listed(None)) == 3
+
+    async def test_the_newest_request_keeps_its_number(self, desk: Desk) -> None:
+        """Retention leaves it, so that no later request has the id, and the lines, of an earlier one."""
+        seqs = await desk.queue(2)
+        await desk.ledger.requests.cancel(seqs[0], desk.clock.now(), CANCELLED)
+        await desk.ledger.requests.cancel(seqs[1], desk.clock.now(), CANCELLED)
+        await desk.ledger.requests.depart([left(seq, desk.clock.now(), delivered=True) for seq in seqs])
+        desk.clock.jump(1000)
+
+        assert await desk.ledger.requests.forget(desk.clock.now(), 10) == 1
+        assert await desk.queue(1) == [seqs[1] + 1]
+
     async def test_the_newest_batch_keeps_its_number(self, desk: Desk) -> None:
         """Retention leaves it, so that no later batch has the lines of an earlier one."""
         batch = await self._forgettable(desk)
+        await desk.queue(1)
         await desk.ledger.requests.forget(desk.clock.now(), 10)
 
         assert await desk.ledger.batches.get(batch.id) is not None
