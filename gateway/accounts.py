@@ -1,7 +1,7 @@
 """Whose key it is, and whether that account takes calls at the moment; every call of a plugin goes through here.
 
-Floor 3. One `Account` for all providers that share an account; it lives in this process only: after a restart every
-account is tried afresh, which costs one call.
+Floor 3. It lives in this process only: after a restart every account is tried afresh, which costs one call. What a batch
+waits for is in the ledger (`retry_at`), and is waited for all the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.configured import ConfiguredProvider
 from gateway.errors import PluginFault, ProviderError, Unauthorised
 from gateway.logs import frames_of
 from gateway.metrics import Metrics
+from gateway.store.shipping import account_key
 
 #: A breaker never stays open longer than this.
 LONGEST_BREAK_SECONDS = 300.0
@@ -27,55 +28,105 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Account:
-    """One account's breaker for creates, and its stop when the key is refused. Times are monotonic."""
+class Breaker:
+    """Whether an account's creates may be tried; of all tables of the account. Times are monotonic.
+
+    Polls and listings that go well say that the provider answers, not that it creates: they end the pause after one failed
+    create. When creates go on failing, the pause grows whatever else goes well, until one of them does. What the provider
+    asked for by `Retry-After` is waited for in any case.
+    """
 
     clock: Clock
     first_break_seconds: float
-    unauthorised_seconds: float
     #: A create is under way whose provider has no place for a marker.
     creating: bool = False
+    #: Creates that failed in a row.
     failures: int = 0
     creates_from: float = 0.0
-    calls_from: float = 0.0
+    #: As `creates_from`, by the provider's own wish.
+    wished_from: float = 0.0
     reason: str = ""
-    #: The key was refused, and nothing has gone well since.
-    key_refused: bool = False
-
-    def may_create(self) -> bool:
-        """Whether a create (and a seal) may be tried now."""
-        return self.may_call() and self.clock.monotonic() >= self.creates_from
-
-    def may_call(self) -> bool:
-        """Whether anything may be asked with this account's key now."""
-        return self.clock.monotonic() >= self.calls_from
 
     def seconds_left(self) -> float:
         """How long until a create may be tried."""
-        return max(0.0, max(self.creates_from, self.calls_from) - self.clock.monotonic())
+        return max(0.0, max(self.creates_from, self.wished_from) - self.clock.monotonic())
+
+    def failed(self, reason: str, retry_after: float | None) -> float:
+        """A create did not go through: stop creates, longer each time. Returns for how many seconds."""
+        now = self.clock.monotonic()
+        pause = min(LONGEST_BREAK_SECONDS, self.first_break_seconds * 2.0 ** min(self.failures, 10))
+        self.failures += 1
+        self.creates_from = now + pause
+        self.wished_from = max(self.wished_from, now + (retry_after or 0.0))
+        self.reason = reason
+        return max(pause, retry_after or 0.0)
+
+    def answered(self) -> None:
+        """A poll or a listing went well."""
+        if self.failures <= 1:
+            self.creates_from = 0.0
+
+    def created(self) -> None:
+        """A create went well, or was refused for what it asked."""
+        self.failures = 0
+        self.creates_from = 0.0
+
+
+@dataclass(slots=True)
+class Account:
+    """What may be asked with one table's key: its account's breaker, and its own stop when the key is refused.
+
+    Tables of one account may have keys of their own: one that is refused says nothing of the others. Times are monotonic.
+    """
+
+    breaker: Breaker
+    unauthorised_seconds: float
+    calls_from: float = 0.0
+    refusal: str = ""
+    #: The key was refused, and nothing has gone well since.
+    key_refused: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why nothing may be asked, or created, now; empty when nothing has gone wrong."""
+        return self.breaker.reason if self.may_call() else self.refusal
+
+    def may_create(self) -> bool:
+        """Whether a create (and a seal) may be tried now."""
+        return self.may_call() and not self.breaker.seconds_left()
+
+    def may_call(self) -> bool:
+        """Whether anything may be asked with this key now."""
+        return not self._seconds_without_key()
+
+    def seconds_left(self) -> float:
+        """How long until a create may be tried."""
+        return max(self._seconds_without_key(), self.breaker.seconds_left())
 
     def create_failed(self, reason: str, retry_after: float | None = None) -> float:
         """A create did not go through: stop creates, longer each time. Returns for how many seconds."""
-        pause = min(LONGEST_BREAK_SECONDS, self.first_break_seconds * 2.0 ** min(self.failures, 10))
-        pause = max(pause, retry_after or 0.0)
-        self.failures += 1
-        self.creates_from = self.clock.monotonic() + pause
-        self.reason = reason
-        return pause
+        return self.breaker.failed(reason, retry_after)
 
     def works(self) -> None:
-        """A create, a poll or a listing went well: everything may be tried."""
-        self.failures = 0
-        self.creates_from = self.calls_from = 0.0
-        self.reason = ""
+        """A poll or a listing went well: the key is good, and the breaker hears of it."""
+        self.calls_from = 0.0
         self.key_refused = False
+        self.breaker.answered()
+
+    def created(self) -> None:
+        """A create went well: everything may be tried."""
+        self.works()
+        self.breaker.created()
 
     def unauthorised(self, reason: str) -> float:
-        """The key was refused: nothing is asked for a while. Returns for how many seconds."""
-        self.calls_from = self.clock.monotonic() + self.unauthorised_seconds
-        self.reason = f"unauthorised: {reason}"
+        """The key was refused: nothing is asked with it for a while. Returns for how many seconds."""
+        self.calls_from = self.breaker.clock.monotonic() + self.unauthorised_seconds
+        self.refusal = f"unauthorised: {reason}"
         self.key_refused = True
         return self.unauthorised_seconds
+
+    def _seconds_without_key(self) -> float:
+        return max(0.0, self.calls_from - self.breaker.clock.monotonic())
 
 
 @dataclass(slots=True)
@@ -85,18 +136,21 @@ class Accounts:
     clock: Clock
     retries: Retries
     metrics: Metrics
+    #: By name of table.
     known: dict[str, Account] = field(default_factory=dict)
+    #: By account; a table without one is an account of its own.
+    breakers: dict[str, Breaker] = field(default_factory=dict)
 
     def of(self, provider: ConfiguredProvider) -> Account:
-        """The account a provider's key belongs to; a provider without one is an account of its own."""
-        key = provider.account or f"provider:{provider.name}"
-        if key not in self.known:
-            self.known[key] = Account(
-                clock=self.clock,
-                first_break_seconds=self.retries.breaker_seconds,
-                unauthorised_seconds=self.retries.unauthorised_seconds,
+        """What a table's key may do; tables of one account share its breaker."""
+        if provider.name not in self.known:
+            whose = account_key(provider.account, provider.name)
+            if whose not in self.breakers:
+                self.breakers[whose] = Breaker(clock=self.clock, first_break_seconds=self.retries.breaker_seconds)
+            self.known[provider.name] = Account(
+                breaker=self.breakers[whose], unauthorised_seconds=self.retries.unauthorised_seconds
             )
-        return self.known[key]
+        return self.known[provider.name]
 
     def refused(self, providers: Iterable[ConfiguredProvider]) -> list[str]:
         """The names of those whose key was refused when it was last used: nothing is asked of them until it is tried again."""

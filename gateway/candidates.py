@@ -42,6 +42,8 @@ async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequen
     `Missing` (a candidate whose results are gone stays open) and `Retryable`: one that cannot be read now, which may be
     anybody's, does not stand before the others.
     """
+    if not remotes:
+        return Weighed()
     others = await upstream.ledger.batches.known_remote_ids(batch) - {batch.remote_id}
     ours: list[RemoteBatch] = []
     unsure: list[RemoteBatch] = []

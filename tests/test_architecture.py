@@ -49,6 +49,7 @@ FLOORS = {
     "pipeline": 4,
     "endpoints": 5,
     "app": 6,
+    "turns": 3,
     "run": 7,
     "cli": 8,
     "__main__": 9,

@@ -168,7 +168,7 @@ class Completer:
         except Unauthorised:
             await self._release(errand, "unauthorised")
         except (Rejected, Unsupported, Missing) as error:
-            errand.account.works()
+            errand.account.created()
             field_in_the_way = error.field if isinstance(error, Unsupported) else None
             await self._settle(errand, refused(errand.way, 0, error.reason, param=field_in_the_way))
         except PluginFault as error:
@@ -190,7 +190,7 @@ class Completer:
         if result.status == 429:
             self._hold_back(errand, "status 429", None)
         elif 0 < result.status < 500:
-            errand.account.works()
+            errand.account.created()
 
     def _hold_back(self, errand: Errand, reason: str, wish: float | None) -> None:
         """Ask nothing of this account for a while. Calls that fail together are one failure: the pause grows once."""

@@ -15,9 +15,11 @@ from gateway.config import Retries
 from gateway.endings import failure
 from gateway.errors import PluginFault, ProviderError, Retryable
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch, RemoteState
+from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
+from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
-from gateway.tasks import wait_for_event
+from gateway.tasks import Tasks, wait_for_event
+from gateway.turns import Turns
 from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
 
 TICK_SECONDS = 2.0
@@ -25,6 +27,8 @@ FIND_SECONDS = 300.0
 #: Between two listings that show nothing.
 LOOK_AGAIN_SECONDS = 60.0
 LONGEST_TROUBLE_SECONDS = 300.0
+#: How the reason begins for which a batch is parked that went missing together with others; it is read again.
+OUT_OF_SIGHT = "every open batch of the account is missing: check key, project and base_url"
 
 
 class Reconciler:
@@ -35,6 +39,7 @@ class Reconciler:
         upstream: Upstream,
         waiters: Waiters,
         retries: Retries,
+        tasks: Tasks,
         *,
         doubted: asyncio.Event,
         submitted: asyncio.Event,
@@ -47,6 +52,9 @@ class Reconciler:
         self._doubted = doubted
         self._submitted = submitted
         self._first_empty: dict[int, float] = {}
+        states = (BatchState.SUBMITTING, BatchState.RECONCILING)
+        # One at a time within an account: what one listing finds is known before the next.
+        self._turns = Turns(upstream, tasks, "reconcile", states, at_once=1, over=doubted)
 
     async def run(self) -> None:
         """Reconcile for ever."""
@@ -56,12 +64,8 @@ class Reconciler:
                 await wait_for_event(self._upstream.clock, self._doubted, TICK_SECONDS)
 
     async def tick(self) -> int:
-        """Look for every batch in doubt whose time has come; returns how many."""
-        states = [BatchState.SUBMITTING, BatchState.RECONCILING]
-        claimed = await self._ledger.batches.claim(states, self._upstream.clock.now(), 1)
-        for batch in claimed:
-            await self._upstream.guard(batch, self.reconcile(batch))
-        return len(claimed)
+        """Begin to look for every batch in doubt whose time has come, one of each account; returns for how many."""
+        return await self._turns.begin(self.reconcile)
 
     async def reconcile(self, batch: BatchRow) -> None:
         """Look once for one claimed batch, and write down what came of it."""
@@ -99,16 +103,20 @@ class Reconciler:
 
     async def _hold(self, batch: BatchRow, side: Side, candidates: Sequence[RemoteBatch]) -> None:
         """It may be there, and only its results can tell: whatever the operator wishes about doubt, nothing is sent again."""
-        if batch.cancel_at is not None and all(each.state is not RemoteState.RUNNING for each in candidates):
+        running = [each for each in candidates if each.state is RemoteState.RUNNING]
+        if self._given_up(batch):
+            await self._expire(batch, side)
+        elif batch.cancel_at is not None and not running:
             # Nobody will ever know, and nobody wants it.
             await self._let_be(batch, side)
-            return
-        reason = (
-            f"{len(candidates)} remote batches may be this one: which it is will be known when they end"
-            if len(candidates) > 1
-            else "a remote batch may be this one: it will be known when that one ends"
-        )
-        await self._upstream.park(batch, reason, LOOK_AGAIN_SECONDS)
+        elif running:
+            await self._upstream.park(batch, _held(len(running)), LOOK_AGAIN_SECONDS)
+        else:
+            reason = (
+                f"a remote batch may be this one ({candidates[0].remote_id}), and its results are gone: if its requests are "
+                f"not to wait until they expire, cancel them: `batchway cancel --batch {batch.id}`"
+            )
+            await self._upstream.park(batch, reason, PARK_SECONDS)
 
     async def _adopt(self, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> None:
         """It is there. Of several, the oldest is ours and the others are cancelled and counted."""
@@ -130,8 +138,7 @@ class Reconciler:
         seen_before = batch.id in self._first_empty
         left = self._first_empty.setdefault(batch.id, mono) + self._retries.quarantine_seconds - mono
         if await self._all_gone(batch):
-            reason = "every open batch of the account is missing: check key, project and base_url"
-            await self._upstream.park(batch, reason, PARK_SECONDS)
+            await self._out_of_sight(batch, side, believed=seen_before and left <= 0)
         elif seen_before and left <= 0 and self._retries.ambiguous == "fail":
             await self._fail(batch, side)
         elif (seen_before and left <= 0) or self._retries.ambiguous == "resubmit":
@@ -142,13 +149,32 @@ class Reconciler:
             await self._ledger.batches.release(batch, retry_at=retry_at, parked_reason=batch.parked_reason, troubles=0)
 
     async def _all_gone(self, batch: BatchRow) -> bool:
-        """Whether this batch was once surely there, and so were others of its provider that are all in doubt now too."""
+        """Whether this batch was once surely there, and so were others of its provider, and nobody sees any of them now.
+
+        Once that was so it stays so for each of them, also for the last, until one is seen again.
+        """
         if batch.remote_id is None:
             return False
         others = [other for other in await self._ledger.batches.open_of(batch.lane.provider) if other.id != batch.id]
         # What was made for another address is parked until that one is back, and says nothing of this one.
         once_there = [other for other in others if other.remote_id is not None and other.base_url == batch.base_url]
-        return bool(once_there) and all(other.state is BatchState.RECONCILING for other in once_there)
+        if any(_is_seen(other) for other in once_there):
+            return False
+        return bool(once_there) or (batch.parked_reason or "").startswith(OUT_OF_SIGHT)
+
+    async def _out_of_sight(self, batch: BatchRow, side: Side, *, believed: bool) -> None:
+        """All are gone at once, as under a wrong key: never sent again, but ended by a wish to cancel, or by its age."""
+        if believed and batch.cancel_at is not None:
+            await self._let_be(batch, side)
+        elif believed and self._given_up(batch):
+            await self._expire(batch, side)
+        else:
+            reason = f"{OUT_OF_SIGHT}; if they are right, give this one up: `batchway cancel --batch {batch.id}`"
+            await self._upstream.park(batch, reason, PARK_SECONDS)
+
+    def _given_up(self, batch: BatchRow) -> bool:
+        """Whether its requests have waited for as long as anybody waits."""
+        return self._upstream.clock.now() - batch.sealed_at >= self._retries.give_up_hours * 3600
 
     async def _send_again(self, batch: BatchRow, side: Side) -> None:
         if batch.cancel_at is not None:
@@ -163,18 +189,24 @@ class Reconciler:
 
     async def _let_be(self, batch: BatchRow, side: Side) -> None:
         """Every line of it was cancelled: it is not looked for, nor sent, any more."""
-        self._first_empty.pop(batch.id, None)
-        self._upstream.looked_for.discard(batch.id)
-        self._upstream.metrics.reconciliations.of(side.provider.name, "cancelled").inc()
         self._upstream.log(batch).warning("batch_let_be", submissions=batch.submissions)
-        _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), {})
-        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+        await self._dissolve(batch, side, "cancelled", None)
+
+    async def _expire(self, batch: BatchRow, side: Side) -> None:
+        """Nobody will know in time: nothing waits for ever."""
+        self._upstream.log(batch).error("batch_given_up", submissions=batch.submissions, lines=batch.count)
+        ending = failure(
+            "expired",
+            "It could not be found out within "
+            f"{self._retries.give_up_hours:g} hours (retries.give_up_hours) whether the provider has this request.",
+            state=RequestState.EXPIRED,
+            provider=batch.lane.provider,
+            batch=batch.id,
+        )
+        await self._dissolve(batch, side, "given_up", ending)
 
     async def _fail(self, batch: BatchRow, side: Side) -> None:
         """By the operator's wish (`ambiguous = "fail"`): nobody pays twice, and nobody gets an answer."""
-        self._first_empty.pop(batch.id, None)
-        self._upstream.looked_for.discard(batch.id)
-        self._upstream.metrics.reconciliations.of(side.provider.name, "failed").inc()
         ending = failure(
             "attempts_exhausted",
             "It is not known whether the provider has this request, and the gateway is set not to send it again "
@@ -182,6 +214,25 @@ class Reconciler:
             provider=batch.lane.provider,
             batch=batch.id,
         )
-        refused = dict.fromkeys(range(batch.count), ending)
+        await self._dissolve(batch, side, "failed", ending)
+
+    async def _dissolve(self, batch: BatchRow, side: Side, outcome: str, ending: Ending | None) -> None:
+        """End what is left of a batch; without an `ending`, what was not cancelled goes back to its lane."""
+        self._first_empty.pop(batch.id, None)
+        self._upstream.looked_for.discard(batch.id)
+        self._upstream.metrics.reconciliations.of(side.provider.name, outcome).inc()
+        refused = {} if ending is None else dict.fromkeys(range(batch.count), ending)
         _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), refused)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+
+
+def _is_seen(batch: BatchRow) -> bool:
+    """Whether the provider knew a batch when it was last asked."""
+    return batch.state in {BatchState.SUBMITTED, BatchState.ENDED} and not batch.troubles
+
+
+def _held(candidates: int) -> str:
+    """Why a batch is held while candidates run."""
+    if candidates == 1:
+        return "a remote batch may be this one: it will be known when that one ends"
+    return f"{candidates} remote batches may be this one: which it is will be known when they end"

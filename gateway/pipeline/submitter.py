@@ -24,14 +24,17 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, line_id
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
+from gateway.turns import Turns
 from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
 
-#: Batches handed over at the same time.
+#: Batches of one account handed over at the same time.
 AT_ONCE = 4
 TICK_SECONDS = 2.0
 UPLOAD_SECONDS = 3600.0
-#: Core's bound on a create call; what takes longer is unknown and gets reconciled.
+#: Core's bound on a create call; what takes longer is unknown and gets reconciled. Where the lines travel in the call it
+#: must not be too short for a slow line out, or a large batch would be in doubt for ever.
 CREATE_SECONDS = 120.0
+SLOWEST_BYTES_PER_SECOND = 250_000
 FIND_SECONDS = 300.0
 LINES_AT_ONCE = 500
 #: After so many failures in a row the file is uploaded anew: the provider may have lost it, and an orphan costs nothing.
@@ -54,38 +57,20 @@ class Submitter:
         self._upstream = upstream
         self._ledger = upstream.ledger
         self._waiters = waiters
-        self._tasks = tasks
         self._submitted = submitted
         self._doubted = doubted
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(upstream, tasks, "submit", (BatchState.SEALED,), at_once=AT_ONCE, over=upstream.sealed)
 
     async def run(self) -> None:
         """Submit for ever."""
         while True:
-            await self._room.acquire()
-            self._room.release()
             self._upstream.sealed.clear()
             if not await self.tick():
                 await wait_for_event(self._upstream.clock, self._upstream.sealed, TICK_SECONDS)
 
     async def tick(self) -> int:
-        """Begin with every batch that is ready, as far as there is room; returns how many."""
-        begun = 0
-        while not self._room.locked():
-            claimed = await self._ledger.batches.claim([BatchState.SEALED], self._upstream.clock.now(), 1)
-            if not claimed:
-                break
-            await self._room.acquire()
-            self._tasks.spawn(f"submit.{claimed[0].id}", self._one(claimed[0]))
-            begun += 1
-        return begun
-
-    async def _one(self, batch: BatchRow) -> None:
-        try:
-            await self._upstream.guard(batch, self.submit(batch))
-        finally:
-            self._room.release()
-            self._upstream.sealed.set()
+        """Begin with every batch that is ready, as far as its account has room; returns how many."""
+        return await self._turns.begin(self.submit)
 
     async def submit(self, batch: BatchRow) -> None:
         """Take one claimed batch as far as it goes now."""
@@ -121,18 +106,18 @@ class Submitter:
         Looked at again: while this one was prepared, another may have been created and lost.
         """
         # Nothing is awaited between the second look and the flag: another may have begun while the ledger was read.
-        if await self._unresolved(batch, side) or side.account.creating:
+        if await self._unresolved(batch, side) or side.account.breaker.creating:
             await self._wait_for_others(batch)
             return
-        side.account.creating = True
+        side.account.breaker.creating = True
         try:
             await self._create(batch, side)
         finally:
-            side.account.creating = False
+            side.account.breaker.creating = False
 
     async def _unresolved(self, batch: BatchRow, side: Side) -> bool:
         """Whether a create of the account is open, and nothing has been listed since: what it made could be taken for ours."""
-        if side.account.creating:
+        if side.account.breaker.creating:
             return True
         others = await self._ledger.batches.open_beside(batch)
         return any(
@@ -165,7 +150,10 @@ class Submitter:
         except (Rejected, TokenLimit) as error:
             # Said of the listing, not of the batch: it may be there, so it must not be taken apart.
             raise Retryable(trouble(error)) from error
-        return remotes[0] if remotes else None
+        if not remotes:
+            return None
+        await self._upstream.cancel_copies(batch, side, remotes[1:])
+        return remotes[0]
 
     async def _prepare(self, batch: BatchRow, side: Side) -> BatchRow:
         """Spool on disk and, where the API has files, uploaded with its id durable."""
@@ -196,7 +184,7 @@ class Submitter:
         batch = await self._ledger.batches.intend(batch, upstream.clock.now())
         try:
             remote = await upstream.accounts.call(
-                side.provider, "submit", side.plugin.submit(upstream.view(batch)), CREATE_SECONDS
+                side.provider, "submit", side.plugin.submit(upstream.view(batch)), create_seconds(batch)
             )
         except Retryable as error:
             upstream.metrics.submissions.of(side.provider.name, "retryable").inc()
@@ -207,7 +195,7 @@ class Submitter:
             await self._reseal(batch, trouble(error), side.account.seconds_left())
         except (Rejected, TokenLimit) as error:
             upstream.metrics.submissions.of(side.provider.name, "refused").inc()
-            side.account.works()
+            side.account.created()
             await self._refused(batch, error)
         except (ProviderError, PluginFault, TimeoutError) as error:
             upstream.metrics.submissions.of(side.provider.name, "ambiguous").inc()
@@ -218,7 +206,7 @@ class Submitter:
 
     async def _done(self, batch: BatchRow, side: Side, remote: RemoteBatch, how: str) -> None:
         upstream = self._upstream
-        side.account.works()
+        side.account.created()
         upstream.metrics.submissions.of(side.provider.name, how).inc()
         now = upstream.clock.now()
         if batch.state is BatchState.SEALED:
@@ -245,6 +233,11 @@ class Submitter:
     async def _refused(self, batch: BatchRow, error: ProviderError) -> None:
         settled = await self._upstream.dissolve(batch, error)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+
+
+def create_seconds(batch: BatchRow) -> float:
+    """How long the create call of a batch may take."""
+    return CREATE_SECONDS + batch.size / SLOWEST_BYTES_PER_SECOND
 
 
 def _pause(error: Exception, batch: BatchRow) -> float:

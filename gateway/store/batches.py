@@ -47,9 +47,20 @@ class Batches:
             bulk=True,
         )
 
-    async def claim(self, states: Sequence[BatchState], now: float, limit: int) -> list[BatchRow]:
-        """Take batches in these states whose `retry_at` has come and that no living boot works on, this one included."""
-        params: Params = {"states": json_array(states), "now": now, "limit": limit, "boot": self._boots.id}
+    async def claim(
+        self, states: Sequence[BatchState], now: float, limit: int, but_of: Sequence[str] = ()
+    ) -> list[BatchRow]:
+        """Take batches in these states whose `retry_at` has come and that no living boot works on, this one included.
+
+        None of the accounts in `but_of` (by `BatchRow.account_key`) is touched.
+        """
+        params: Params = {
+            "states": json_array(states),
+            "now": now,
+            "limit": limit,
+            "boot": self._boots.id,
+            "but_of": json_array(but_of),
+        }
 
         def op(session: Session) -> list[BatchRow]:
             found = session.rows("claimable", params)

@@ -1,4 +1,4 @@
-"""What is sealed, sent, settled and billed, as it goes into the ledger and comes out: frozen records, no behaviour.
+"""What is sealed, sent, settled and billed, as it goes into the ledger and comes out: frozen records.
 
 Times are seconds since 1970, UTC. The records of requests are in `rows`.
 """
@@ -12,6 +12,14 @@ import msgspec
 
 from gateway.records import BatchState, RemoteState, RequestState
 from gateway.store.rows import Ending, LaneKey
+
+#: The word for an answer that does not satisfy the schema its own request asked for.
+INVALID_OUTPUT = "invalid_output"
+
+
+def account_key(account: str, table: str) -> str:
+    """The name of an account; a table without one is an account of its own."""
+    return account or f"provider:{table}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +118,11 @@ class BatchRow:
     discarded: bool = False
     #: Since when there is a `parked_reason`; None: there is none, or an earlier version wrote it.
     parked_since: float | None = None
+
+    @property
+    def account_key(self) -> str:
+        """Whose batch it is; see `account_key`."""
+        return account_key(self.account, self.lane.provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

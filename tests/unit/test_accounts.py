@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.accounts import Account, Accounts
+from gateway.accounts import Account, Accounts, Breaker
 from gateway.config import ProviderTable, Retries
 from gateway.configured import ConfiguredProvider
 from gateway.errors import Missing, PluginFault, ProviderError, Rejected, Unauthorised
@@ -20,7 +20,7 @@ from gateway.testing import FakeClock, FakeProvider, FakeRemote, FakeSettings
 
 def account_of(clock: FakeClock) -> Account:
     """An account with the first steps the configuration has by default."""
-    return Account(clock=clock, first_break_seconds=5.0, unauthorised_seconds=600.0)
+    return Account(breaker=Breaker(clock=clock, first_break_seconds=5.0), unauthorised_seconds=600.0)
 
 
 def accounts_of(clock: FakeClock) -> Accounts:
@@ -68,14 +68,37 @@ def test_failed_create_stops_creates_and_not_polls() -> None:
     assert account.may_call()
 
 
-def test_success_closes_the_breaker_and_its_memory() -> None:
-    """After something went well creates may be tried at once, and the next failure pauses for the first step again."""
+def test_a_good_create_closes_the_breaker_and_its_memory() -> None:
+    """After a create went well others may be made at once, and the next failure pauses for the first step again."""
     account = account_of(FakeClock())
     for _ in range(6):
         account.create_failed("no")
-    account.works()
+    account.created()
     assert account.may_create()
     assert account.create_failed("no") == 5
+
+
+async def test_good_polls_do_not_hide_that_creates_fail() -> None:
+    """A good poll ends the pause after one failed create; when creates go on failing their pause grows, however polls go."""
+    clock = FakeClock()
+    account = account_of(clock)
+    pauses = []
+    for _ in range(8):
+        pauses.append(account.create_failed("status 500"))
+        account.works()
+        assert account.may_create() == (len(pauses) == 1)
+        await clock.advance(account.seconds_left())
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
+
+
+def test_what_the_provider_asked_for_is_waited_for() -> None:
+    """A Retry-After stands, whatever poll, listing or create goes well meanwhile."""
+    account = account_of(FakeClock())
+    account.create_failed("status 429", retry_after=120.0)
+    account.works()
+    assert account.seconds_left() == 120
+    account.created()
+    assert account.seconds_left() == 120
 
 
 def test_longer_wish_of_the_provider_is_kept() -> None:
@@ -125,6 +148,19 @@ def test_tables_of_one_account_share_its_breaker(tmp_path: Path) -> None:
     accounts.of(first).create_failed("no")
     assert not accounts.of(second).may_create()
     assert accounts.of(other).may_create()
+
+
+async def test_keys_of_one_account_are_refused_apart(tmp_path: Path) -> None:
+    """One of two keys of an account is revoked: the other table goes on, and its good calls do not hide the refusal."""
+    clock = FakeClock()
+    accounts = accounts_of(clock)
+    revoked, good = (configured(name, "acme", clock, tmp_path) for name in ("a", "b"))
+    accounts.of(revoked).unauthorised("status 401")
+    assert accounts.of(good).may_create()
+    accounts.of(good).works()
+    accounts.of(good).created()
+    assert not accounts.of(revoked).may_call()
+    assert accounts.refused([revoked, good]) == ["a"]
 
 
 def test_tables_without_account_are_accounts_of_their_own(tmp_path: Path) -> None:

@@ -47,10 +47,12 @@ SELECT b.id, b.marker, b.lane, l.provider, l.endpoint, l.model, b.account, b.bas
 FROM batches b JOIN lanes l ON l.id = b.lane WHERE b.id = :id;
 
 -- name: claimable
--- Due, in these states (a JSON array of words), and not owned by a living boot.
+-- Due, in these states (a JSON array of words), not of these accounts (another), and not owned by a living boot.
 SELECT b.id FROM batches b
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN (SELECT value FROM json_each(:states))
   AND b.retry_at <= :now
+  AND (:but_of = '[]' OR (SELECT CASE b.account WHEN '' THEN 'provider:' || l.provider ELSE b.account END
+                          FROM lanes l WHERE l.id = b.lane) NOT IN (SELECT value FROM json_each(:but_of)))
   AND (b.owner IS NULL OR (b.owner <> :boot AND NOT EXISTS (
       SELECT 1 FROM boots o WHERE o.id = b.owner AND o.ended_at IS NULL AND o.alive_until > :now)))
 ORDER BY b.retry_at, b.id LIMIT :limit;

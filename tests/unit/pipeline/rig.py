@@ -69,6 +69,12 @@ class Rig:
         """Record one request for each text, in one commit."""
         return await self.ledger.requests.admit([arrival(text, tokens, provider) for text in texts])
 
+    async def errands(self) -> None:
+        """Return when nothing runs that a tick has begun."""
+        async with asyncio.timeout(10):
+            while self.tasks.names():
+                await asyncio.sleep(0.001)
+
     async def batches(self, *states: BatchState) -> list[BatchRow]:
         """All batches in these states (or in any), the oldest first."""
         return list(reversed(await self.ledger.batches.listed(states or tuple(BatchState))))

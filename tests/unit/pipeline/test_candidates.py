@@ -59,7 +59,9 @@ def open_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reconciler_of(rig: Rig) -> Reconciler:
     """A reconciler of a process that has listed nothing yet."""
-    return Reconciler(rig.upstream, rig.waiters, rig.retries, doubted=asyncio.Event(), submitted=asyncio.Event())
+    return Reconciler(
+        rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
+    )
 
 
 def submitter_of(rig: Rig) -> Submitter:
@@ -95,6 +97,7 @@ async def look(rig: Rig, reconciler: Reconciler, seconds: float) -> BatchRow:
     """Turn the clock, look once, and say how the oldest batch stands."""
     await rig.clock.advance(seconds)
     await reconciler.tick()
+    await rig.errands()
     return (await rig.batches())[0]
 
 

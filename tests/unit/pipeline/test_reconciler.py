@@ -18,7 +18,9 @@ from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 def reconciler_of(rig: Rig) -> Reconciler:
     """A reconciler of a process that has listed nothing yet."""
-    return Reconciler(rig.upstream, rig.waiters, rig.retries, doubted=asyncio.Event(), submitted=asyncio.Event())
+    return Reconciler(
+        rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
+    )
 
 
 async def create(rig: Rig, batch: BatchRow) -> BatchRow:
@@ -41,6 +43,7 @@ async def state_after(rig: Rig, reconciler: Reconciler, seconds: float = 0.0) ->
     """Turn the clock, look once, and say where the batch is."""
     await rig.clock.advance(seconds)
     await reconciler.tick()
+    await rig.errands()
     return (await rig.batches())[0].state
 
 
@@ -148,7 +151,7 @@ async def test_all_batches_missing_at_once_are_parked_not_sent(tmp_path: Path) -
         for _ in range(12):
             await rig.clock.advance(301)
             while await reconciler.tick():
-                pass
+                await rig.errands()
         assert {row.state for row in await rig.batches()} == {BatchState.RECONCILING}
         assert all("missing" in (row.parked_reason or "") for row in await rig.batches())
         assert rig.remote.calls["submit"] == 2
@@ -194,7 +197,7 @@ async def test_wishes_about_doubt_do_not_hold_when_all_are_missing(ambiguous: st
         rig.remote.batches.clear()
         reconciler = reconciler_of(rig)
         while await reconciler.tick():
-            pass
+            await rig.errands()
         assert {row.state for row in await rig.batches()} == {BatchState.RECONCILING}
 
 
@@ -215,5 +218,5 @@ async def test_what_is_missing_elsewhere_proves_nothing_here(tmp_path: Path) -> 
         for _ in range(5):
             await rig.clock.advance(301)
             while await reconciler.tick():
-                pass
+                await rig.errands()
         assert [row.state for row in await rig.batches()] == [BatchState.RECONCILING, BatchState.SEALED]

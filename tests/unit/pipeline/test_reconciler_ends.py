@@ -1,0 +1,240 @@
+"""Doubt that hangs, or that nothing can resolve: it holds up nobody else, and it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from gateway.accounts import Accounts
+from gateway.config import ProviderTable, Server, Storage
+from gateway.configured import ConfiguredProvider
+from gateway.endings import cancelled
+from gateway.errors import Ambiguous, Missing, Retryable
+from gateway.pipeline import submitter
+from gateway.pipeline.janitor import Janitor
+from gateway.records import Batch, BatchState, RemoteBatch, RequestState, new_marker
+from gateway.store.shipping import BatchRow, Cut
+from gateway.testing import FakeClock, FakeProvider, FakeRemote
+from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.test_candidates import UnmarkedProvider, doubted, look, open_gate, submitter_of
+from tests.unit.pipeline.test_reconciler import create, reconciler_of
+
+__all__ = ["open_gate"]
+
+DAY = 86_400.0
+T = TypeVar("T")
+
+
+class HangingProvider(FakeProvider):
+    """Its list and its uploads never come, where the table is called so."""
+
+    async def find(self, batch: Batch) -> list[RemoteBatch]:
+        """As ever, or never."""
+        found = await super().find(batch)
+        await self._hang()
+        return found
+
+    async def upload(self, batch: Batch) -> str | None:
+        """As ever, or never."""
+        file_id = await super().upload(batch)
+        await self._hang()
+        return file_id
+
+    async def _hang(self) -> None:
+        if self.name == "hanging":
+            await asyncio.Event().wait()
+
+
+def hanging(remote: FakeRemote) -> dict[str, ProviderTable]:
+    """A table whose provider hangs."""
+    return {"hanging": ProviderTable(name="hanging", kind="fake", settings={"api_key": "fake-key", "remote": remote})}
+
+
+async def sealed_for(rig: Rig, provider: str, text: str) -> BatchRow:
+    """A batch of one request of this table, to be claimed."""
+    await rig.admit(text, provider=provider)
+    windows = await rig.ledger.lanes.windows(rig.clock.now())
+    [lane] = [window.lane_id for window in windows if window.lane.provider == provider]
+    home = rig.router.providers[provider].home
+    batch = await rig.ledger.batches.seal(lane, Cut(), new_marker(), "", home, rig.clock.now())
+    assert batch is not None
+    return batch
+
+
+async def all_missing(rig: Rig) -> None:
+    """Two batches that were surely there and that the provider does not know any more."""
+    for n in range(2):
+        assert (await create(rig, await sealed(rig, f"q{n}"))).state is BatchState.SUBMITTED
+    for row in await rig.batches():
+        found = await rig.ledger.batches.claim_one(row.id)
+        assert found is not None
+        await rig.ledger.batches.doubt(found, "missing", rig.clock.now())
+    rig.remote.batches.clear()
+
+
+async def until(calls: Mapping[str, int], verb: str) -> None:
+    """Return when a call of this verb has been made."""
+    async with asyncio.timeout(10):
+        while not calls[verb]:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_listing_that_hangs_delays_no_other_account(tmp_path: Path) -> None:
+    """A provider whose list never comes holds up its own batches in doubt, one at a time, and nobody else's."""
+    clock = FakeClock()
+    remote = FakeRemote(clock=clock)
+    async with open_rig(tmp_path, tables=hanging(remote), clock=clock, plugin=HangingProvider) as rig:
+        for number, name in enumerate(("hanging", "hanging", "fake")):
+            batch = await rig.ledger.batches.claim_one((await sealed_for(rig, name, f"q{number}")).id)
+            assert batch is not None
+            await rig.ledger.batches.doubt(await rig.ledger.batches.intend(batch, clock.now()), "lost", clock.now())
+        reconciler = reconciler_of(rig)
+
+        assert await reconciler.tick() == 2
+        await until(remote.calls, "find")
+        await until(rig.remote.calls, "find")
+        assert await reconciler.tick() == 0
+        assert remote.calls["find"] == 1
+
+
+async def test_uploads_that_hang_delay_no_other_account(tmp_path: Path) -> None:
+    """A provider that takes no file to its end keeps four of its batches waiting, and no other provider's."""
+    clock = FakeClock()
+    remote = FakeRemote(clock=clock)
+    async with open_rig(tmp_path, tables=hanging(remote), clock=clock, plugin=HangingProvider) as rig:
+        for number in range(5):
+            await sealed_for(rig, "hanging", f"q{number}")
+        working = submitter_of(rig)
+        assert await working.tick() == 4
+        await clock.advance(1)
+        await sealed_for(rig, "fake", "q5")
+        assert await working.tick() == 1
+        await until(rig.remote.calls, "submit")
+        assert remote.calls["upload"] == 4
+
+
+async def test_what_can_never_be_proven_expires(tmp_path: Path) -> None:
+    """A candidate whose results are gone is named with what to do about it, and is given up after `give_up_hours`."""
+    async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        lost = await doubted(rig, "a", "b", created=True)
+        rig.remote.before["fetch"].extend([Missing("archived")] * 5)
+        future = rig.waiters.attach(1)
+        reconciler = reconciler_of(rig)
+        held = await look(rig, reconciler, DAY)
+        assert "its results are gone" in (held.parked_reason or "")
+        assert f"batchway cancel --batch {lost.id}" in (held.parked_reason or "")
+        given_up = await look(rig, reconciler, 7 * DAY)
+
+        assert given_up.state is BatchState.DISSOLVED
+        assert await rig.states() == [RequestState.EXPIRED] * 2
+        assert future.result().status == 504
+        assert rig.remote.duplicates() == {}
+
+
+async def test_all_missing_for_a_week_expire(tmp_path: Path) -> None:
+    """Batches that are all out of sight are never sent again, and still end: as expired, after `give_up_hours`."""
+    async with open_rig(tmp_path) as rig:
+        await all_missing(rig)
+        reconciler = reconciler_of(rig)
+        for _ in range(20):
+            await rig.clock.advance(DAY / 2)
+            while await reconciler.tick():
+                await rig.errands()
+        assert await rig.states() == [RequestState.EXPIRED] * 2
+        assert rig.remote.calls["submit"] == 2
+
+
+async def test_all_missing_can_be_given_up_by_hand(tmp_path: Path) -> None:
+    """Their parked reason says how, and cancelling ends one of them, after two listings a quarantine apart, and not the other."""
+    async with open_rig(tmp_path) as rig:
+        await all_missing(rig)
+        first = (await rig.batches())[0]
+        reconciler = reconciler_of(rig)
+        while await reconciler.tick():
+            await rig.errands()
+        assert f"batchway cancel --batch {first.id}" in ((await rig.batches())[0].parked_reason or "")
+        await rig.ledger.batches.cancel_members(first.id, cancelled(), rig.clock.now())
+        await Janitor(rig.upstream, rig.waiters, Server(), Storage(), rig.retries).round()
+        await rig.clock.advance(1_000)
+        while await reconciler.tick():
+            await rig.errands()
+
+        assert await rig.states() == [RequestState.CANCELLED, RequestState.BATCHED]
+        assert rig.remote.calls["submit"] == 2
+
+
+async def test_a_batch_that_nobody_has_seen_lately_is_no_evidence(tmp_path: Path) -> None:
+    """One is missing, and the other's polls fail: the account may be out of sight, so nothing is sent again."""
+    async with open_rig(tmp_path) as rig:
+        for text in ("a", "b"):
+            assert (await create(rig, await sealed(rig, text))).state is BatchState.SUBMITTED
+        first, second = await rig.batches()
+        missing = await rig.ledger.batches.claim_one(first.id)
+        unseen = await rig.ledger.batches.claim_one(second.id)
+        assert missing is not None
+        assert unseen is not None
+        await rig.ledger.batches.doubt(missing, "missing", rig.clock.now())
+        await rig.ledger.batches.release(unseen, retry_at=rig.clock.now() + DAY, troubles=1)
+        rig.remote.batches.clear()
+        reconciler = reconciler_of(rig)
+        for _ in range(5):
+            await rig.clock.advance(1_000)
+            while await reconciler.tick():
+                await rig.errands()
+        assert [row.state for row in await rig.batches()] == [BatchState.RECONCILING, BatchState.SUBMITTED]
+        assert "every open batch" in ((await rig.batches())[0].parked_reason or "")
+
+
+async def test_the_only_open_batch_that_goes_missing_is_sent_again(tmp_path: Path) -> None:
+    """Nothing else tells whether the account is in sight: two empty listings a quarantine apart are believed."""
+    async with open_rig(tmp_path) as rig:
+        await create(rig, await sealed(rig, "a"))
+        await rig.ledger.batches.doubt(await claimed(rig), "missing", rig.clock.now())
+        rig.remote.batches.clear()
+        reconciler = reconciler_of(rig)
+        assert (await look(rig, reconciler, 0)).state is BatchState.RECONCILING
+        assert (await look(rig, reconciler, 1_000)).state is BatchState.SEALED
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+async def test_a_create_that_was_said_not_to_happen_and_did(copies: int, tmp_path: Path) -> None:
+    """Refused by a limit, it is found before it is tried again: taken; of several one is kept, the others are stopped."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        rig.remote.before["submit"].append(Retryable("status 429"))
+        again = await create(rig, batch)
+        assert again.state is BatchState.SEALED
+        twins = [rig.remote.create(rig.upstream.view(again)) for _ in range(copies)]
+        await rig.clock.advance(10)
+        after = await create(rig, await claimed(rig))
+
+        assert (after.state, after.remote_id) == (BatchState.SUBMITTED, twins[0].remote_id)
+        assert rig.remote.calls["submit"] == 1
+        assert [twin.cancelled for twin in twins] == [False, True][:copies]
+        assert (f'duplicate_batches_total{{provider="fake"}} {copies - 1}.0'.encode() in rig.metrics.render()) == (
+            copies > 1
+        )
+
+
+async def test_a_large_create_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the lines travel in the create call its time grows with them: a slow line out must not be doubt for ever."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        waits: list[float] = []
+        call = Accounts.call
+
+        async def timed(
+            self: Accounts, provider: ConfiguredProvider, verb: str, work: Coroutine[object, object, T], seconds: float
+        ) -> T:
+            waits.extend([seconds] if verb == "submit" else [])
+            return await call(self, provider, verb, work, seconds)
+
+        monkeypatch.setattr(Accounts, "call", timed)
+        rig.remote.before["submit"].append(Ambiguous("reset"))
+        monkeypatch.setattr(submitter, "SLOWEST_BYTES_PER_SECOND", batch.size / 1_000.0)
+        await submitter_of(rig).submit(batch)
+        assert waits == [120.0 + 1_000.0]
