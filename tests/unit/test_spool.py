@@ -130,3 +130,12 @@ def test_slices_rest_and_lose_nothing() -> None:
     assert items == list(range(50))
     assert rests
     assert set(rests) == {0.001}
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds a file under its name after the loss of power finds all of it."""
+    path = tmp_path / "x.jsonl"
+    named_when_synced: list[bool] = []
+    monkeypatch.setattr("gateway.spool.sync", lambda _descriptor: named_when_synced.append(path.exists()))
+    write_whole(path, [b"a", b"b"])
+    assert named_when_synced == [False]
