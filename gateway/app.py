@@ -36,6 +36,7 @@ from gateway.pipeline.janitor import Janitor
 from gateway.pipeline.poller import Poller
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
+from gateway.pipeline.upkeep import Upkeep
 from gateway.pipeline.waiters import Waiters
 from gateway.prices import Prices
 from gateway.routing import Router
@@ -108,7 +109,7 @@ class Gateway:
         self.ledger = ledger = await Ledger.open(self._database, clock)
         await ledger.begin(exclusive=True)
         directory = configuration.storage.directory
-        self.cache = cache = Cache.open(directory / "cache", configuration.cache)
+        self.cache = cache = Cache.open(directory / "cache", configuration.cache, self._database.has_room)
         self.waiters = waiters = Waiters(ledger, clock)
         self.heartbeats = Heartbeats(clock)
         self.connections = Connections(clock, configuration.server.header_seconds)
@@ -199,6 +200,7 @@ class Gateway:
         tasks.start("reconciler", self._keep("reconciler", reconciler.run))
         tasks.start("families", self._keep("families", families.run))
         tasks.start("janitor", self._keep("janitor", janitor.run))
+        tasks.start("upkeep", self._keep("upkeep", Upkeep(self._database, clock).run))
 
     async def _serve(self, app: web.Application, listener: socket.socket) -> None:
         self._runner = web.AppRunner(

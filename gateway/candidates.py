@@ -16,7 +16,7 @@ from gateway.errors import Missing, Retryable
 from gateway.records import RemoteBatch, RemoteState, line_number
 from gateway.spool import read_rows
 from gateway.store.shipping import BatchRow
-from gateway.upstream import Side, Upstream
+from gateway.upstream import NO_ROOM, Side, Upstream
 
 FETCH_SECONDS = 3600.0
 #: Rows without a line id that are passed over before a result file proves nothing.
@@ -71,6 +71,8 @@ async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: Remote
         return True
     if remote.state is RemoteState.RUNNING:
         return None
+    if not upstream.ledger.database.has_room():
+        raise Retryable(NO_ROOM)
     rows = upstream.spool.proof(batch.marker)
     rows.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:

@@ -73,6 +73,7 @@ class Metrics:
             "cache_lookups", "where unnamed requests found their answer: see outcome", "outcome"
         )
         self.waiters = self._gauge("waiters", "callers held on open connections")
+        self.storage_full = self._gauge("storage_full", "1 while the disk is short: new requests are refused")
         self.queued = gauge(
             "queued_requests", "requests waiting to be sealed into a batch, or asked one by one", "provider"
         )

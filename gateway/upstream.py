@@ -37,6 +37,9 @@ HITCHES = 3
 TOKEN_PAUSE_SECONDS = 60.0
 LONGEST_TOKEN_PAUSE_SECONDS = 3600.0
 
+#: Why results are not fetched now.
+NO_ROOM = "the disk is nearly full: the results stay at the provider until there is room"
+
 #: Bound on one call that asks a provider to stop a batch.
 CANCEL_SECONDS = 60.0
 
@@ -123,15 +126,21 @@ class Upstream:
         except StaleEpoch:
             self.log(batch).warning("batch_taken_over")
         except Exception as error:  # noqa: BLE001 - one batch must not stop the others
-            self.log(batch).exception("batch_step_failed")
-            await self._let_go(batch, trouble(error))
+            pause = PARK_SECONDS
+            if _of_the_disk(error):
+                # Nothing is wrong with the batch: it goes on soon after the disk does.
+                pause = backoff(batch.troubles, LEDGER_PAUSE_SECONDS, PARK_SECONDS)
+                self.log(batch).error("batch_waits_for_disk", reason=trouble(error), seconds=pause)
+            else:
+                self.log(batch).exception("batch_step_failed")
+            await self._let_go(batch, trouble(error), pause)
 
-    async def _let_go(self, batch: BatchRow, reason: str) -> None:
+    async def _let_go(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Give the claim back, however long the ledger cannot write: a claim that stays would hold the batch for ever."""
         with suppress(StaleEpoch):
             while True:
                 try:
-                    await self.park(batch, reason, PARK_SECONDS)
+                    await self.park(batch, reason, seconds)
                 except StaleEpoch:
                     raise
                 except LedgerError:
@@ -249,6 +258,11 @@ def remote_of(batch: BatchRow) -> RemoteBatch:
 def backoff(troubles: int, first: float, longest: float) -> float:
     """A pause that doubles with each trouble in a row."""
     return min(longest, first * 2.0 ** min(troubles, 20))
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Whether the ledger or a file could not be read or written; a plugin's own errors are told by class."""
+    return isinstance(error, LedgerError) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def trouble(error: Exception) -> str:

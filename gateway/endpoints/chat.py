@@ -245,10 +245,12 @@ def _headers(request: web.Request, visit: Visit, ending: Ending | None = None) -
     """What the caller learns beside the answer."""
     headers = {
         "x-request-id": request[REQUEST_ID],
-        "x-batchway-custom-id": visit.custom_id,
         "x-batchway-provider": visit.accepted.provider,
         "x-batchway-cache": _cache_word(visit.accepted),
     }
+    if visit.custom_id:
+        # An answer that only the cache has is in no row while the disk is full.
+        headers["x-batchway-custom-id"] = visit.custom_id
     if visit.accepted.dropped:
         headers["x-batchway-dropped"] = visit.accepted.dropped
     return headers if ending is None else headers | ending_headers(ending)

@@ -66,7 +66,7 @@ class Ops:
         """
         faults = [] if self.ready else ["starting or stopping"]
         if not self._ledger.database.has_room():
-            faults.append("the disk is full")
+            faults.append("the disk is nearly full: new requests are refused until there is room")
         disabled = {
             provider.name: provider.disabled_reason
             for provider in self._router.providers.values()
@@ -83,6 +83,7 @@ class Ops:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
         self._metrics.waiters.set(len(self._waiters))
+        self._metrics.storage_full.set(not self._ledger.database.has_room())
         wasted: dict[str, float] = defaultdict(float)
         for bill in await self._ledger.bills.totals():
             wasted[bill.provider] += bill.wasted_usd

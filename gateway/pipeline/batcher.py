@@ -152,7 +152,12 @@ class Batcher:
             await self._clock.sleep(min(LOOK_SECONDS, self._batching.idle_seconds / 4))
 
     async def tick(self) -> float:
-        """Look at every window once; returns the seconds until one may be due without a new arrival."""
+        """Look at every window once; returns the seconds until one may be due without a new arrival.
+
+        While the disk is short nothing is sealed: spools and results would fill it.
+        """
+        if not self._ledger.database.has_room():
+            return TICK_SECONDS
         now = self._clock.now()
         while await self._ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
             pass

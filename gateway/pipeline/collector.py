@@ -25,7 +25,7 @@ from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
-from gateway.upstream import HITCHES, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+from gateway.upstream import HITCHES, NO_ROOM, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
 
 #: Batches collected at the same time.
 AT_ONCE = 2
@@ -82,13 +82,25 @@ class Collector:
         """Begin with every batch that is ready, as far as there is room; returns how many."""
         begun = 0
         while not self._room.locked():
-            claimed = await self._ledger.batches.claim([BatchState.ENDED], self._upstream.clock.now(), 1)
-            if not claimed:
+            claimed = await self._next()
+            if claimed is None:
                 break
             await self._room.acquire()
-            self._tasks.spawn(f"collect.{claimed[0].id}", self._one(claimed[0]))
+            self._tasks.spawn(f"collect.{claimed.id}", self._one(claimed))
             begun += 1
         return begun
+
+    async def _next(self) -> BatchRow | None:
+        """Claim the next batch to collect; while the disk is short only one whose results are on it already."""
+        now = self._upstream.clock.now()
+        if self._ledger.database.has_room():
+            return next(iter(await self._ledger.batches.claim([BatchState.ENDED], now, 1)), None)
+        for batch in await self._ledger.batches.listed([BatchState.ENDED]):
+            if batch.fetched and batch.retry_at <= now:
+                claimed = await self._ledger.batches.claim_one(batch.id)
+                if claimed is not None:
+                    return claimed
+        return None
 
     async def _one(self, batch: BatchRow) -> None:
         try:
@@ -150,6 +162,8 @@ class Collector:
         rows = self._upstream.spool.rows(batch.marker)
         if batch.fetched and rows.exists():
             return batch
+        if not self._ledger.database.has_room():
+            raise Retryable(NO_ROOM)
         batch = await self._ledger.batches.fetching(batch)
         partial = rows.with_name(rows.name + ".part")
         partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -109,7 +109,12 @@ class Completer:
             await wait_for_event(self._upstream.clock, self._unbatched, pause)
 
     async def tick(self) -> float:
-        """Begin as many calls as there is room for; returns the seconds until there may be more without an event."""
+        """Begin as many calls as there is room for; returns the seconds until there may be more without an event.
+
+        While the disk is short nothing is asked: what comes back must be stored.
+        """
+        if not self._upstream.ledger.database.has_room():
+            return TICK_SECONDS
         providers = [provider for provider in self._upstream.router.providers.values() if not provider.batches]
         if not providers:
             return TICK_SECONDS

@@ -197,7 +197,7 @@ class Intake:
 
     def _let_go(self, arrival: Arrival, admission: Admission) -> None:
         """The caller hung up while its commit was under way: release what it took."""
-        if not (admission.conflict or admission.absent):
+        if not (admission.conflict or admission.absent or admission.full):
             departure = Departure(
                 seq=admission.seq,
                 at=self._clock.now(),
@@ -217,15 +217,13 @@ class Intake:
         began = self._clock.monotonic()
         departures = self._waiters.take_departures()
         try:
-            admissions = await self._ledger.requests.admit([arrival for arrival, _ in gathered], departures)
+            admissions = await self._admitted([arrival for arrival, _ in gathered], departures)
         except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
-            self._waiters.put_back(departures)
             for _, future in gathered:
                 if not future.cancelled():
                     future.set_exception(_not_accepted(error))
                     future.exception()
             return
-        self._waiters.folded(departures)
         self._metrics.commit_size.observe(len(gathered))
         self._metrics.commit_seconds.observe(self._clock.monotonic() - began)
         for (arrival, future), admission in zip(gathered, admissions, strict=True):
@@ -238,6 +236,19 @@ class Intake:
             provider = self._router.providers.get(name)
             (self._unbatched if provider is not None and not provider.batches else self._arrived).set()
 
+    async def _admitted(self, arrivals: list[Arrival], departures: list[Departure]) -> list[Admission]:
+        """As the ledger says; on a full disk, asked again with nothing to write but for what is new."""
+        try:
+            admissions = await self._ledger.requests.admit(arrivals, departures)
+        except StorageFull:
+            self._waiters.put_back(departures)
+            return await self._ledger.requests.admit(arrivals)
+        except Exception:
+            self._waiters.put_back(departures)
+            raise
+        self._waiters.folded(departures)
+        return admissions
+
     def _accepted(self, admission: Admission, provider: ConfiguredProvider, times: int) -> Accepted:
         if admission.conflict:
             raise Refusal(
@@ -246,6 +257,8 @@ class Intake:
                 "Use another custom_id, or send the same body to get the same answer.",
                 param="custom_id",
             )
+        if admission.full:
+            raise _storage_full()
         if admission.absent:
             raise Refusal(
                 "not_cached", "There is no stored answer for this request, and only-if-cached asks for no other."
@@ -260,11 +273,15 @@ def _telling(accepted: Accepted, names: str) -> Accepted:
     return replace(accepted, dropped=names) if names else accepted
 
 
+def _storage_full() -> Refusal:
+    return Refusal(
+        "storage_full", "The gateway's disk is full: the request was not accepted. Try again when there is room."
+    )
+
+
 def _not_accepted(error: Exception) -> Exception:
     if isinstance(error, StorageFull):
-        return Refusal(
-            "storage_full", "The gateway's disk is full: the request was not accepted. Try again when there is room."
-        )
+        return _storage_full()
     if isinstance(error, LedgerError):
         return Refusal("storage_failed", "The gateway could not record the request: it was not accepted. Try again.")
     return error

@@ -2,16 +2,26 @@
 
 Takes batches in `submitted`, leaves them in `ended`, in `dissolved` when the provider refused them, or in
 `reconciling` when it does not know them. If the process dies half-way the batch is still `submitted`, and is asked
-for again: a poll changes nothing.
+for again: a poll changes nothing. While the disk is short, polls that change nothing are not written down either.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 
 from gateway.config import Polling, Retries
-from gateway.errors import Missing, PluginFault, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
+from gateway.errors import (
+    BatchwayError,
+    Missing,
+    PluginFault,
+    ProviderError,
+    Rejected,
+    Retryable,
+    TokenLimit,
+    Unauthorised,
+)
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState
 from gateway.store.shipping import BatchRow
@@ -21,6 +31,8 @@ from gateway.upstream import CANCEL_SECONDS, PARK_SECONDS, Side, Upstream, backo
 #: Polls under way at the same time.
 AT_ONCE = 8
 TICK_SECONDS = 1.0
+#: Batches that are looked at on a short disk; nobody has as many under way.
+LOOK_AT_MOST = 1_000
 POLL_SECONDS = 60.0
 #: A remote batch that is older than its window and this is cancelled by us: some providers never end one.
 OVERDUE_SECONDS = 86_400.0
@@ -62,6 +74,8 @@ class Poller:
         self._ended = ended
         self._doubted = doubted
         self._room = asyncio.Semaphore(AT_ONCE)
+        #: When to look again, by batch; only while the disk is short. Infinite: under way.
+        self._look_at: dict[int, float] = {}
 
     async def run(self) -> None:
         """Poll for ever."""
@@ -73,6 +87,9 @@ class Poller:
 
     async def tick(self) -> int:
         """Begin a poll of every batch that is due, as far as there is room; returns how many."""
+        if not self._ledger.database.has_room():
+            return await self._look_at_all()
+        self._look_at = {number: at for number, at in self._look_at.items() if at == math.inf}
         claimed = await self._ledger.batches.claim([BatchState.SUBMITTED], self._upstream.clock.now(), AT_ONCE)
         for batch in claimed:
             await self._room.acquire()
@@ -85,16 +102,47 @@ class Poller:
         finally:
             self._room.release()
 
+    async def _look_at_all(self) -> int:
+        """As `tick` on a short disk: nothing is claimed, and when to ask again is kept in memory."""
+        now = self._upstream.clock.now()
+        batches = await self._ledger.batches.listed([BatchState.SUBMITTED], LOOK_AT_MOST)
+        due = [batch for batch in batches if self._look_at.get(batch.id, batch.retry_at) <= now]
+        for batch in due:
+            await self._room.acquire()
+            self._look_at[batch.id] = math.inf
+            self._tasks.spawn(f"look.{batch.id}", self._look(batch))
+        return len(due)
+
+    async def _look(self, batch: BatchRow) -> None:
+        pause = self._polling.max_seconds
+        try:
+            pause = await self._looked(batch)
+        except BatchwayError as error:
+            self._upstream.metrics.polls.of(batch.lane.provider, "lost").inc()
+            self._upstream.log(batch).info("batch_hitch", reason=trouble(error), seconds=round(pause, 1))
+        finally:
+            self._look_at[batch.id] = self._upstream.clock.now() + pause
+            self._room.release()
+
+    async def _looked(self, batch: BatchRow) -> float:
+        """Ask for a batch that is not claimed; claim it and write only if it is over. Returns the seconds until the next look."""
+        side = await self._upstream.side(batch)
+        if side is None:
+            return PARK_SECONDS
+        remote = await self._asked(batch, side)
+        if remote.state is not RemoteState.RUNNING:
+            claimed = await self._ledger.batches.claim_one(batch.id)
+            if claimed is not None:
+                await self._upstream.guard(claimed, self._answered(claimed, side, remote))
+        return self._pause(batch, side)
+
     async def poll(self, batch: BatchRow) -> None:
         """Ask once for one claimed batch, and write down what came of it."""
         side = await self._upstream.side(batch)
         if side is None:
             return
-        remote = remote_of(batch)
         try:
-            if self._to_be_cancelled(batch, side):
-                await self._cancel(batch, side, remote)
-            remote = await self._upstream.call(side, "poll", side.plugin.poll(remote), POLL_SECONDS)
+            remote = await self._asked(batch, side)
         except Missing as error:
             await self._missing(batch, side, error)
         except (Retryable, Unauthorised, PluginFault) as error:
@@ -102,16 +150,27 @@ class Poller:
         except ProviderError as error:
             await self._lost(batch, side, PluginFault(f"poll raised {trouble(error)}"))
         else:
-            side.account.works()
-            self._upstream.metrics.polls.of(side.provider.name, remote.state.value).inc()
             await self._answered(batch, side, remote)
+
+    async def _asked(self, batch: BatchRow, side: Side) -> RemoteBatch:
+        """What the provider says of a batch, which is asked to stop first if it should."""
+        remote = remote_of(batch)
+        if self._to_be_cancelled(batch, side):
+            await self._cancel(batch, side, remote)
+        remote = await self._upstream.call(side, "poll", side.plugin.poll(remote), POLL_SECONDS)
+        side.account.works()
+        self._upstream.metrics.polls.of(side.provider.name, remote.state.value).inc()
+        return remote
+
+    def _pause(self, batch: BatchRow, side: Side) -> float:
+        least = side.provider.limits.min_poll_seconds
+        interval = poll_interval(batch, self._polling, least, self._upstream.clock.now())
+        return interval * random.uniform(1 - JITTER, 1 + JITTER)
 
     async def _answered(self, batch: BatchRow, side: Side, remote: RemoteBatch) -> None:
         now = self._upstream.clock.now()
         if remote.state is RemoteState.RUNNING:
-            least = side.provider.limits.min_poll_seconds
-            pause = poll_interval(batch, self._polling, least, now) * random.uniform(1 - JITTER, 1 + JITTER)
-            await self._ledger.batches.polled(batch, remote, now + pause)
+            await self._ledger.batches.polled(batch, remote, now + self._pause(batch, side))
         elif remote.state is RemoteState.ENDED:
             await self._ledger.batches.ended(batch, remote, now)
             sent = batch.submitted_at if batch.submitted_at is not None else now

@@ -69,7 +69,12 @@ class Submitter:
                 await wait_for_event(self._upstream.clock, self._upstream.sealed, TICK_SECONDS)
 
     async def tick(self) -> int:
-        """Begin with every batch that is ready, as far as its account has room; returns how many."""
+        """Begin with every batch that is ready, as far as its account has room; returns how many.
+
+        While the disk is short none is: their spools and results would fill it.
+        """
+        if not self._ledger.database.has_room():
+            return 0
         return await self._turns.begin(self.submit)
 
     async def submit(self, batch: BatchRow) -> None:

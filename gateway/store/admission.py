@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -25,8 +26,11 @@ TAKES = 5
 class Admitter:
     """One group of arrivals; `run` may be called again if the transaction had to be undone."""
 
-    def __init__(self, arrivals: Sequence[Arrival], departures: Sequence[Departure], *, boot: int, now: float) -> None:
-        """Secrets are drawn here, so that `run` depends on the database alone."""
+    def __init__(
+        self, arrivals: Sequence[Arrival], departures: Sequence[Departure], *, boot: int, now: float, room: bool = True
+    ) -> None:
+        """Secrets are drawn here, so that `run` depends on the database alone. Without `room` nothing new is recorded."""
+        self._room = room
         self._arrivals = [(arrival, new_token()) for arrival in arrivals]
         self._departures = departures
         self._boot = boot
@@ -38,6 +42,7 @@ class Admitter:
         self._lanes: dict[LaneKey, int] = {}
         self._served: dict[int, int] = {}
         self._totals = LaneTotals()
+        self._unrecorded: Counter[tuple[bytes, int]] = Counter()
 
     def run(self, session: Session) -> list[Admission]:
         """Fold departures, then admit each arrival in order."""
@@ -66,6 +71,8 @@ class Admitter:
                 return self._attach_named(session, arrival, holder, name)
         if arrival.ask.only_if_cached:
             return Admission(seq=0, custom_id=name, fresh=False, absent=True)
+        if not self._room:
+            return Admission(seq=0, custom_id=name, fresh=False, full=True)
         if row is not None:
             session.run("lose_name", {"seq": row[0]})
         seq = self._insert(session, arrival, token, held=not arrival.ask.detached)
@@ -89,17 +96,23 @@ class Admitter:
             if row is not None:
                 seq, known = row
                 return Admission(seq=seq, custom_id=own_id(seq, known), fresh=False, ending=read_ending(session, seq))
+        if not self._room:
+            return Admission(seq=0, custom_id="", fresh=False, full=True)
         seq = self._insert(session, arrival, token, held=False)
         return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True)
 
     def _admit_slot(self, session: Session, arrival: Arrival, token: str) -> Admission:
         extent = slot_extent(session, arrival.fingerprint)
+        if extent == 0 and arrival.samples and not self._room:
+            return self._serve_unrecorded(arrival)
         if extent == 0 and arrival.samples:
             self._restore(session, arrival)
             extent = max(sample.ordinal for sample in arrival.samples) + 1
         choice = self._choose(session, arrival, extent) if extent else choose((), arrival.ask, self._now)
         if isinstance(choice, Absent):
             return Admission(seq=0, custom_id="", fresh=False, absent=True)
+        if isinstance(choice, New) and not self._room:
+            return Admission(seq=0, custom_id="", fresh=False, full=True)
         if isinstance(choice, New):
             return self._make_slot(session, arrival, token, extent)
         slot = choice.slot
@@ -111,6 +124,35 @@ class Admitter:
         return Admission(
             seq=slot.seq, custom_id=slot.custom_id, fresh=False, ending=ending, sample=slot.ordinal + 1, of=extent
         )
+
+    def _serve_unrecorded(self, arrival: Arrival) -> Admission:
+        """An answer that only the cache has, without a slot in the ledger: there is no room for one.
+
+        Those of one group get different samples; what later ones got before is not known. A run, which must know, has to wait.
+        """
+        if arrival.ask.run is not None:
+            return Admission(seq=0, custom_id="", fresh=False, full=True)
+        slots = [
+            Slot(
+                seq=-sample.ordinal,
+                ordinal=sample.ordinal,
+                state=RequestState.SUCCEEDED,
+                held=False,
+                deliveries=self._unrecorded[arrival.fingerprint, sample.ordinal],
+                ended_at=sample.ended_at,
+            )
+            for sample in arrival.samples
+        ]
+        choice = choose(slots, arrival.ask, self._now)
+        if not isinstance(choice, Serve):
+            absent = isinstance(choice, Absent)
+            return Admission(seq=0, custom_id="", fresh=False, absent=absent, full=not absent)
+        ordinal = choice.slot.ordinal
+        self._unrecorded[arrival.fingerprint, ordinal] += 1
+        [body] = [sample.body for sample in arrival.samples if sample.ordinal == ordinal]
+        ending = Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=body, provider=arrival.lane.provider)
+        of = max(sample.ordinal for sample in arrival.samples) + 1
+        return Admission(seq=0, custom_id="", fresh=False, ending=ending, sample=ordinal + 1, of=of)
 
     def _choose(self, session: Session, arrival: Arrival, extent: int) -> Choice:
         for _ in range(TAKES):

@@ -8,7 +8,7 @@ a mapped file that somebody truncates kills the process.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -64,8 +64,9 @@ class CacheSettings(Protocol):
 class Cache:
     """`open`, then `read` and `write` from one thread; `close` from the same one if it can be."""
 
-    def __init__(self, directory: Path, settings: CacheSettings) -> None:
+    def __init__(self, directory: Path, settings: CacheSettings, has_room: Callable[[], bool]) -> None:
         """Use `open`."""
+        self._has_room = has_room
         self._directory = directory
         self._database = directory / DBNAME
         self._max_bytes = settings.max_bytes
@@ -79,9 +80,12 @@ class Cache:
             self._writer = CacheWriter(directory, self._database, lambda: self._opened(WRITE_SECONDS), ttl_seconds)
 
     @classmethod
-    def open(cls, directory: Path, settings: CacheSettings) -> Cache:
-        """A cache in `directory`, made in mode 0700. Never raises: what cannot be used is a cache of misses."""
-        return cls(directory, settings)
+    def open(cls, directory: Path, settings: CacheSettings, has_room: Callable[[], bool] = lambda: True) -> Cache:
+        """A cache in `directory`, made in mode 0700. Never raises: what cannot be used is a cache of misses.
+
+        While there is no room it is only read: what is left on the disk is for the ledger.
+        """
+        return cls(directory, settings, has_room)
 
     @property
     def dropped(self) -> int:
@@ -105,8 +109,12 @@ class Cache:
     def write(self, entries: Iterable[Entry]) -> None:
         """Remember answers, soon. Never raises and never waits."""
         batch = list(entries)
-        if self._writer is not None and batch:
+        if self._writer is None or not batch:
+            return
+        if self._has_room():
             self._writer.put(batch)
+        else:
+            self._writer.dropped += len(batch)
 
     def flush(self) -> None:
         """Block until everything written so far is stored or dropped; for tests and tools."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from gateway.clock import Clock
-from gateway.errors import LedgerError, StorageFull
+from gateway.errors import LedgerError
 from gateway.records import BatchState, RequestState
 from gateway.store.admission import Admitter, depart
 from gateway.store.boots import Boots
@@ -33,13 +33,11 @@ class Requests:
     async def admit(self, arrivals: Sequence[Arrival], departures: Sequence[Departure] = ()) -> list[Admission]:
         """Fold the departures, then recognise or record each arrival, in order; all of it or nothing.
 
-        Raises `StorageFull` if new work must be refused for want of disk space.
+        On a short disk new work is not recorded (`Admission.full`); what is recorded already is found, and what is finished
+        is served, out of the cache too. Raises `StorageFull` if there is no room even for that.
         """
-        if not self._database.has_room():
-            raise StorageFull(
-                "the disk of the ledger is nearly full: no new request is accepted, finished ones are served"
-            )
-        admitter = Admitter(arrivals, departures, boot=self._boots.id, now=self._clock.now())
+        room = self._database.has_room()
+        admitter = Admitter(arrivals, departures, boot=self._boots.id, now=self._clock.now(), room=room)
         return await self._database.write(admitter.run)
 
     async def depart(self, departures: Sequence[Departure]) -> None:

@@ -112,6 +112,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     conflict: bool = False
     #: `only-if-cached` and no stored answer: nothing was recorded.
     absent: bool = False
+    #: New work, and no room on the disk for it: nothing was recorded.
+    full: bool = False
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.errors import (
     Rejected,
     Retryable,
     StaleEpoch,
+    StorageFull,
     TokenLimit,
     Unauthorised,
 )
@@ -21,7 +23,7 @@ from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeProvider
 from gateway.upstream import backoff, remote_of, trouble
-from tests.unit.pipeline.rig import Rig, open_rig, sealed
+from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 
 async def again(rig: Rig, batch: BatchRow) -> BatchRow:
@@ -78,7 +80,7 @@ async def raises(error: Exception) -> None:
     raise error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("bug"), LedgerError("disk"), PluginFault("plugin"), TimeoutError()])
+@pytest.mark.parametrize("error", [RuntimeError("bug"), PluginFault("plugin"), TimeoutError()])
 async def test_whatever_escapes_a_step_leaves_the_batch_for_later(error: Exception, tmp_path: Path) -> None:
     """A step that fails in a way nobody foresaw is logged, and its batch is parked: the worker goes on."""
     async with open_rig(tmp_path) as rig:
@@ -89,6 +91,21 @@ async def test_whatever_escapes_a_step_leaves_the_batch_for_later(error: Excepti
         after = await again(rig, batch)
         assert after.state is BatchState.SEALED
         assert after.retry_at > rig.clock.now()
+
+
+@pytest.mark.parametrize("error", [LedgerError("disk"), StorageFull("full"), OSError(errno.ENOSPC, "No space left")])
+async def test_a_batch_goes_on_soon_after_the_disk_does(error: Exception, tmp_path: Path) -> None:
+    """What could not be written says nothing of the batch: it is tried again within seconds, later each time."""
+    async with open_rig(tmp_path) as rig:
+        pauses = []
+        batch = await sealed(rig, "a")
+        for _ in range(3):
+            with capture_logs() as logs:
+                await rig.upstream.guard(batch, raises(error))
+            assert "batch_waits_for_disk" in [log["event"] for log in logs]
+            pauses.append((await again(rig, batch)).retry_at - rig.clock.now())
+            batch = await claimed(rig)
+        assert pauses == [2.0, 4.0, 8.0]
 
 
 async def test_a_batch_somebody_else_took_over_is_dropped(tmp_path: Path) -> None:

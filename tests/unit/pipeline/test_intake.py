@@ -127,7 +127,7 @@ async def test_a_commit_that_fails_accepts_nothing(
         accepted = await intake.accept(call("first"))
         leave(rig, accepted)
 
-        async def fail(arrivals: object, departures: object) -> object:
+        async def fail(arrivals: object, departures: object = ()) -> object:
             raise error
 
         with monkeypatch.context() as broken:

@@ -23,6 +23,7 @@ from gateway.store.disk import DiskRoom
 from gateway.store.ledger import Ledger
 from gateway.store.lock import DirectoryLock
 from gateway.store.queries import load_queries
+from gateway.store.rows import Ask
 from gateway.store.sqlite import FILE_NAME, SqliteDatabase
 from gateway.store.sqlite_session import Query
 from gateway.testing import FakeClock
@@ -206,18 +207,24 @@ async def test_in_a_full_group_each_gets_its_own_answer(tmp_path: Path, clock: F
 
 
 async def test_new_work_is_refused_before_the_disk_is_full(tmp_path: Path, clock: FakeClock) -> None:
-    """Below `min_free_bytes` no request is accepted, and what is under way goes on."""
+    """Below `min_free_bytes` no request is accepted, whoever waits for one may come again, and what is under way goes on."""
     database = SqliteDatabase.open(tmp_path)
     desk = await opened(database, clock)
     [admission] = await desk.admit(arrival())
     database._disk._min_free_bytes = 1 << 60
-    with pytest.raises(StorageFull):
-        await desk.admit(arrival())
+    assert not database.has_room()
+    [refused, named, detached] = await desk.admit(
+        arrival("another"), arrival("a third", custom_id="n"), arrival("a fourth", ask=Ask(detached=True))
+    )
+    [joined] = await desk.admit(arrival(ask=Ask(retry=True)))
+    rows = await desk.ledger.requests.listed(None)
     await desk.ledger.requests.depart([left(admission.seq, 1.0)])
     await desk.answer(admission.seq)
     ending = await desk.ledger.requests.ending(admission.seq)
     await database.close()
 
+    assert [each.full for each in (refused, named, detached, joined)] == [True, True, True, False]
+    assert (joined.seq, [row.seq for row in rows]) == (admission.seq, [admission.seq])
     assert ending is not None
 
 
