@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import shutil
 import tempfile
 import time
@@ -14,9 +15,9 @@ from rich.console import Console
 
 from benchmarks.goals import Figure, goals, left_out
 from benchmarks.machine import facts
-from benchmarks.measures import rates, sealing, starting, waiting, whole
+from benchmarks.measures import rates, recovery, sealing, starting, waiting, whole
 from benchmarks.measures.bench import Bench
-from benchmarks.table import markdown, rich_table
+from benchmarks.table import entries, markdown, read_entries, rich_table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -25,6 +26,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 class Measure:
     """One measurement and the goals it has figures for."""
 
+    name: str
     keys: tuple[str, ...]
     run: Callable[[Bench], Iterator[Figure]]
 
@@ -32,40 +34,52 @@ class Measure:
 def measures() -> tuple[Measure, ...]:
     """All measurements, in the order of the table."""
     return (
-        Measure(keys=("a", "a2"), run=rates.hits),
-        Measure(keys=("b", "b2"), run=rates.accepted),
-        Measure(keys=("b3.64", "b3.1024"), run=rates.commits),
-        Measure(keys=("c.sdk", "c.burst"), run=whole.ten_thousand),
-        Measure(keys=("c2",), run=whole.one_thousand),
-        Measure(keys=("d", "d.held", "d.beats", "d3", "d4.cpu", "d4.stall"), run=waiting.holding),
-        Measure(keys=("d2",), run=waiting.large_bodies),
-        Measure(keys=("g",), run=sealing.beside_a_batch),
-        Measure(keys=("f", "f.seconds", "f.memory"), run=starting.after_a_kill),
+        Measure(name="hits", keys=("a", "a2"), run=rates.hits),
+        Measure(name="accepted", keys=("b", "b2"), run=rates.accepted),
+        Measure(name="commits", keys=("b3.64", "b3.1024"), run=rates.commits),
+        Measure(name="durability", keys=("b4", "b4.p99"), run=rates.durability),
+        Measure(name="burst", keys=("c.sdk", "c.burst"), run=whole.ten_thousand),
+        Measure(name="calls", keys=("c2",), run=whole.one_thousand),
+        Measure(name="waiting", keys=("d", "d.held", "d.beats", "d3", "d4.cpu", "d4.stall"), run=waiting.holding),
+        Measure(name="bodies", keys=("d2",), run=waiting.large_bodies),
+        Measure(name="sealing", keys=("g",), run=sealing.beside_a_batch),
+        Measure(name="starting", keys=("f", "f.seconds", "f.memory"), run=starting.after_a_kill),
+        Measure(
+            name="recovery",
+            keys=("r.ready", "r.answer", "r.polled", "r.stall", "r.memory"),
+            run=recovery.after_a_crash,
+        ),
     )
 
 
 def wanted(measure: Measure, only: frozenset[str]) -> bool:
-    """Whether a measurement has a figure for one of `only` ("b3" means "b3.64" too); all are wanted if it is empty."""
-    return not only or any(key in only or key.partition(".")[0] in only for key in measure.keys)
+    """Whether a measurement or a row of it is in `only` ("b3" means "b3.64" too); all are wanted if it is empty."""
+    named = {measure.name, *measure.keys, *(key.partition(".")[0] for key in measure.keys)}
+    return not only or not only.isdisjoint(named)
 
 
 def main() -> None:
-    """Run; the results of a part, or of a quick run, are shown and not written."""
+    """Run; a quick run only shows its results, a part writes its own rows if it is told to."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", default="", help="rows to measure, as in a,b3,f")
+    parser.add_argument("parts", nargs="*", help="measurements or rows, as in: recovery b3; default: all")
+    parser.add_argument(
+        "--write", action="store_true", help="write the rows of a part into RESULTS.md, beside the others"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how well")
     parser.add_argument("--keep", action="store_true", help="keep the files of the run, its logs too")
     arguments = parser.parse_args()
-    only = frozenset(filter(None, arguments.only.split(",")))
+    only = frozenset(arguments.parts)
+    chosen = [measure for measure in measures() if wanted(measure, only)]
+    if not chosen:
+        parser.error(f"nothing is called {' or '.join(sorted(only))}; there are: {', '.join(names())}")
     console = Console()
     directory = Path(tempfile.mkdtemp(prefix="batchway-bench-"))
     began = time.monotonic()
     figures: dict[str, Figure] = {}
     failures: dict[str, str] = {}
     try:
-        for measure in measures():
-            if wanted(measure, only):
-                _run(measure, Bench(directory=directory, quick=arguments.quick), console, figures, failures)
+        for measure in chosen:
+            _run(measure, Bench(directory=directory, quick=arguments.quick), console, figures, failures)
     finally:
         if arguments.keep:
             console.print(f"files: {directory}")
@@ -73,11 +87,25 @@ def main() -> None:
             shutil.rmtree(directory, ignore_errors=True)
     console.print(rich_table(goals(), figures))
     console.print(f"{time.monotonic() - began:.0f} s")
-    if not only and not arguments.quick:
-        RESULTS.write_text(markdown(goals(), figures, facts(), left_out(), failures), encoding="utf-8")
+    if not arguments.quick and (arguments.write or not only):
+        RESULTS.write_text(_results(figures, failures, part=bool(only)), encoding="utf-8")
         console.print(f"written: {RESULTS.relative_to(RESULTS.parent.parent)}")
     if failures:
         raise SystemExit(f"not measured: {', '.join(failures)}")
+
+
+def names() -> list[str]:
+    """What can be asked for."""
+    return [name for measure in measures() for name in (measure.name, *measure.keys)]
+
+
+def _results(figures: Mapping[str, Figure], failures: Mapping[str, str], *, part: bool) -> str:
+    """The file: of a part, with what it says of the others, and with the day that these rows were measured alone."""
+    if not part:
+        return markdown(goals(), entries(goals(), figures), facts(), left_out(), failures)
+    earlier = read_entries(RESULTS.read_text(encoding="utf-8"))
+    alone = f"(measured by itself, {dt.datetime.now(tz=dt.UTC).date()}) "
+    return markdown(goals(), earlier | entries(goals(), figures, alone), facts(), left_out(), failures)
 
 
 def _run(

@@ -46,6 +46,8 @@ def goals() -> tuple[Goal, ...]:
         _at_least("b2", "durably accepted, req/s / bare group commit in SQLite, 64 waiting", 0.30, 0.38),
         _at_most("b3.64", "commits per accepted request, 64 waiting", 1 / 16, 1 / 32, "commits"),
         _at_most("b3.1024", "commits per accepted request, 1,024 waiting", 1 / 200, 1 / 500, "commits"),
+        _at_least("b4", "durably accepted, req/s: durability full / relaxed", 0.70, 0.90),
+        _at_most("b4.p99", "p99 of the same: full / relaxed", 2.0, 1.2),
         _at_most("c.sdk", "10,000 calls end to end / hand-written SDK script", 8.0, 6.0),
         _at_most("c.burst", "10,000 calls end to end / bare aiohttp answering the same burst", 2.5, 1.8),
         _at_most("c2", "1,000 calls end to end / hand-written SDK script", 5.0, 3.5),
@@ -60,6 +62,11 @@ def goals() -> tuple[Goal, ...]:
         _at_most("f", "start to first accepted request, 1,000,000 pending / none", 1.5, 1.2),
         _at_most("f.seconds", "start to first accepted request, 1,000,000 pending", 2.0, 1.0, "s"),
         _at_most("f.memory", "memory after that start above an empty one", 30.0, 10.0, "MB"),
+        _at_most("r.ready", "start to /readyz, 1,000,000 pending and 100 batches in flight / none", 1.2, 1.1),
+        _at_most("r.answer", "start to first answer, the same / none", 1.2, 1.1),
+        _at_most("r.polled", "from /readyz until all 100 batches have been polled", 2.0, 1.0, "s"),
+        _at_most("r.stall", "longest stall of the loop meanwhile and after", 100.0, 50.0, "ms"),
+        _at_most("r.memory", "peak memory of that start above an empty one", 30.0, 10.0, "MB"),
     )
 
 

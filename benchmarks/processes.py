@@ -52,6 +52,13 @@ class Child:
         """What it holds in memory now."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most that it has held in memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+
     def kill(self) -> None:
         """`kill -9`; returns when it is gone."""
         self.process.send_signal(signal.SIGKILL)

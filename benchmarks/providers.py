@@ -139,7 +139,7 @@ def measure_batch(part: Part, directory: Path, divisor: int) -> Whole:
             return Whole(
                 lines=count,
                 seconds=seconds,
-                peak_bytes=_peak_bytes(gateway) - before,
+                peak_bytes=gateway.peak_bytes - before,
                 cpu_us=(gateway.cpu_seconds - cpu) / count * 1e6,
                 stall_ms=stall,
             )
@@ -158,12 +158,6 @@ def _watched(load: Servant, gateway: Gateway) -> float:
 def _forget_peak(child: Child) -> None:
     """Let the kernel count the peak of memory anew."""
     Path(f"/proc/{child.process.pid}/clear_refs").write_text("5")
-
-
-def _peak_bytes(child: Child) -> int:
-    status = Path(f"/proc/{child.process.pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
 
 
 HEADINGS = (

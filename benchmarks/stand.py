@@ -29,6 +29,7 @@ class Setting:
 
     window_seconds: float = NEVER_SECONDS
     idle_seconds: float = NEVER_SECONDS
+    durability: str = "full"
     #: Lines of one batch; provider and gateway alike.
     max_requests: int = 10_000_000
     kind: str = "openai"
@@ -39,6 +40,7 @@ class Setting:
         """The configuration file."""
         return (
             f'[server]\nport = {port}\n[storage]\ndirectory = "{STORAGE}"\n'
+            f'durability = "{self.durability}"\n'
             f"[batching]\nwindow_seconds = {self.window_seconds}\nmax_window_seconds = {NEVER_SECONDS}\n"
             f"idle_seconds = {self.idle_seconds}\nmax_requests = {self.max_requests}\nmax_bytes = 100_000_000_000\n"
             "[polling]\nmin_seconds = 0.1\nmax_seconds = 0.1\n"
@@ -68,9 +70,18 @@ class Gateway(Child):
             core=SERVER_CORE, log=self.log, environment={"COMMIT_COUNT": str(self._count)},
         )  # fmt: skip
 
-    def wait(self) -> None:
+    def wait(self, pause: float = _LOOK_SECONDS) -> None:
         """Return when it answers."""
-        until(lambda: self._get("/readyz") == 200, "the gateway answers")
+        until(lambda: self._get("/readyz") == 200, "the gateway answers", pause)
+
+    def answer(self, body: bytes) -> None:
+        """Send one call and return when its answer is there."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
+        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        assert (answer.status, b"choices" in text) == (200, True), text
+        connection.close()
 
     @property
     def commits(self) -> int:

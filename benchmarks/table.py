@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -53,15 +54,41 @@ def rich_table(goals: Sequence[Goal], figures: Mapping[str, Figure]) -> Table:
     return table
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the file says of one goal."""
+
+    row: str
+    details: str
+
+
+def entries(goals: Sequence[Goal], figures: Mapping[str, Figure], note: str = "") -> dict[str, Entry]:
+    """What the file shall say of the goals that were measured; `note` stands before their details."""
+    return {
+        goal.key: Entry(
+            row=_row(cells(goal, figures[goal.key])), details=f"- **{goal.key}** {note}{figures[goal.key].details}"
+        )
+        for goal in goals
+        if goal.key in figures
+    }
+
+
+def read_entries(text: str) -> dict[str, Entry]:
+    """What an earlier file says, by the keys of its goals."""
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
+    details = {line[4:].partition("**")[0]: line for line in text.splitlines() if line.startswith("- **")}
+    return {key: Entry(row=rows[key], details=line) for key, line in details.items() if key in rows}
+
+
 def markdown(
     goals: Sequence[Goal],
-    figures: Mapping[str, Figure],
+    found: Mapping[str, Entry],
     facts: Iterable[str],
     left_out: Iterable[tuple[str, str]],
     failures: Mapping[str, str],
 ) -> str:
     """The whole of `RESULTS.md`."""
-    measured = [goal for goal in goals if goal.key in figures]
+    measured = [found[goal.key] for goal in goals if goal.key in found]
     lines = [
         "# Benchmarks",
         "",
@@ -70,10 +97,10 @@ def markdown(
     ]
     lines += [f"- {fact}" for fact in facts]
     lines += ["", _row(HEADINGS), _row("---" for _ in HEADINGS)]
-    lines += [_row(cells(goal, figures[goal.key])) for goal in measured]
+    lines += [entry.row for entry in measured]
     lines += ["", "## What the figures are made of", ""]
-    lines += [f"- **{goal.key}** {figures[goal.key].details}" for goal in measured]
-    missing = [goal for goal in goals if goal.key not in figures]
+    lines += [entry.details for entry in measured]
+    missing = [goal for goal in goals if goal.key not in found]
     lines += ["", "## Not measured", ""]
     lines += [
         f"- **{goal.key}** {goal.what}: {failures.get(goal.key, 'not asked for in this run')}" for goal in missing

@@ -8,15 +8,29 @@ from pathlib import Path
 
 from benchmarks.servants import Command, serve
 from gateway.clock import SystemClock
-from gateway.sandbox import SandboxServer, SandboxSettings
+from gateway.sandbox import Fault, FaultKind, SandboxServer, SandboxSettings, StoredBatch
+from gateway.sandbox.lifecycle import Life
 from gateway_openai.sandbox import OpenAISimulator
 
 
+class Watched(OpenAISimulator):
+    """Knows which of its batches somebody has asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        settings = SandboxSettings(
+            validating_seconds=0.0, running_seconds=0.0, finalizing_seconds=0.0, max_creates_per_hour=None
+        )
+        super().__init__(clock=SystemClock(), name="sim", settings=settings, directory=directory)
+        self.polled: set[str] = set()
+
+    async def current(self, batch_id: str) -> tuple[StoredBatch, Life]:
+        """The batch as it is now."""
+        self.polled.add(batch_id)
+        return await super().current(batch_id)
+
+
 async def _commands() -> Mapping[str, Command]:
-    settings = SandboxSettings(
-        validating_seconds=0.0, running_seconds=0.0, finalizing_seconds=0.0, max_creates_per_hour=None
-    )
-    simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=settings, directory=Path(sys.argv[1]))
+    simulator = Watched(Path(sys.argv[1]))
     server = SandboxServer([simulator])
     await server.start()
 
@@ -27,7 +41,21 @@ async def _commands() -> Mapping[str, Command]:
         count = await simulator.submissions()
         return {"lines": count.accepted_lines, "distinct": count.distinct}
 
-    return {"ready": ready, "submitted": submitted}
+    async def endless() -> dict[str, float]:
+        """From now on batches run until the end of the process."""
+        simulator.faults.order(Fault(kind=FaultKind.ENDLESS, times=None))
+        return {}
+
+    async def forget() -> dict[str, float]:
+        """Count anew what was polled."""
+        simulator.polled.clear()
+        return {}
+
+    async def polled() -> dict[str, float]:
+        """How many batches have been asked for."""
+        return {"batches": len(simulator.polled)}
+
+    return {"ready": ready, "submitted": submitted, "endless": endless, "forget": forget, "polled": polled}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""a, a2, b, b2, b3: requests a second against the bare server, and commits for each of them."""
+"""a, a2, b, b2, b3, b4: requests a second against the bare server, and commits for each of them."""
 
 from __future__ import annotations
 
@@ -93,3 +93,23 @@ def commits(bench: Bench) -> Iterator[Figure]:
             rounds=(made / result["requests"],),
             details=f"{made:,} commits for {result['requests']:,.0f} requests, 1 for {result['requests'] / made:,.0f}.",
         )
+
+
+def durability(bench: Bench) -> Iterator[Figure]:
+    """The same with every commit on the disk, and with the last ones left to the system."""
+    full: list[Rate] = []
+    relaxed: list[Rate] = []
+    with (
+        bench.simulator() as upstream,
+        bench.gateway("full", upstream, Setting()) as careful,
+        bench.gateway("relaxed", upstream, Setting(durability="relaxed")) as easy,
+        bench.load() as load,
+    ):
+        for number in range(bench.pick(5, 2)):
+            for gateway, rates in ((careful, full), (easy, relaxed)):
+                tag, seconds = f"new{number}", bench.pick(3, 1)
+                rates.append(rate(load, gateway, gateway.port, seconds=seconds, tag=tag, vary=True, headers=DETACHED))
+    pairs = list(zip(full, relaxed, strict=True))
+    details = f"full: {shown(full)}. relaxed: {shown(relaxed)}."
+    yield Figure(key="b4", rounds=tuple(ours.per_second / easier.per_second for ours, easier in pairs), details=details)
+    yield Figure(key="b4.p99", rounds=tuple(ours.p99_ms / easier.p99_ms for ours, easier in pairs), details="as b4.")

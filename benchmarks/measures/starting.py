@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.bodies import MODEL, Bodies
+from benchmarks.backlog import Backlog, record
 from benchmarks.goals import Figure
 from benchmarks.measures.bench import Bench
 from benchmarks.stand import STORAGE, Gateway, Setting
-from gateway.clock import SystemClock
-from gateway.store.ledger import Ledger
-from gateway.store.rows import Arrival, Ask, LaneKey
-from gateway.store.sqlite import SqliteDatabase
 
-ENDPOINT = "/v1/chat/completions"
-ROWS_AT_ONCE = 1_000
 #: Memory is looked at when what goes on behind the accept loop is over.
 SETTLE_SECONDS = 1.5
 
@@ -37,7 +29,7 @@ def after_a_kill(bench: Bench) -> Iterator[Figure]:
     """Time and memory of a start, by turns with the backlog and without."""
     pending = bench.pick(1_000_000, 50_000)
     began = time.monotonic()
-    asyncio.run(_fill(bench.directory / "backlog" / STORAGE, pending))
+    record(bench.directory / "backlog" / STORAGE, Backlog(pending=pending))
     filled = time.monotonic() - began
     empty: list[Start] = []
     full: list[Start] = []
@@ -74,29 +66,3 @@ def _start(directory: Path, upstream: str, tag: str) -> Start:
         seconds = time.perf_counter() - began
         time.sleep(SETTLE_SECONDS)
         return Start(seconds=seconds, resident_bytes=gateway.resident_bytes)
-
-
-async def _fill(directory: Path, count: int) -> None:
-    """Record requests as the gateway does, by thousands."""
-    database = SqliteDatabase.open(directory)
-    ledger = await Ledger.open(database, SystemClock())
-    await ledger.begin(exclusive=True)
-    for first in range(0, count, ROWS_AT_ONCE):
-        await ledger.requests.admit([_arrival(number) for number in range(first, min(first + ROWS_AT_ONCE, count))])
-    await ledger.close()
-
-
-def _arrival(number: int) -> Arrival:
-    payload = b'{"method":"POST","url":"%b","body":%b}' % (ENDPOINT.encode(), Bodies(tag="backlog").of(number))
-    name = hashlib.sha256(payload).digest()
-    return Arrival(
-        client="",
-        custom_id=None,
-        lane=LaneKey(provider="sim", endpoint=ENDPOINT, model=MODEL),
-        fingerprint=name,
-        body_hash=name,
-        payload=payload,
-        size=len(payload) + 64,
-        tokens=len(payload) // 3,
-        ask=Ask(),
-    )
