@@ -24,8 +24,7 @@ from gateway.cli.demo.oracle import Oracle
 from gateway.cli.reading import open_ledger
 from gateway.clock import SystemClock
 from gateway.config import Storage
-from gateway.sandbox import SandboxServer, SandboxSettings, Simulator
-from gateway.sandbox.faults import Operation
+from gateway.sandbox import Fault, FaultKind, Operation, SandboxServer, SandboxSettings, Simulator
 from gateway.store.shipping import Bill
 from tests.acceptance.callers import MANNERS, Answer, Clients, Question, insist, open_clients
 from tests.acceptance.stand import DEADLINE_SECONDS, Stand, Times, until, watched
@@ -37,8 +36,10 @@ PACE = SandboxSettings(
 TIMES = Times(window_seconds=0.4, idle_seconds=0.1)
 #: The callers of a round begin within so many seconds.
 ARRIVAL_SECONDS = 0.3
-#: At most so long after its moment a blow falls.
-LATE_SECONDS = 0.04
+#: What a call to a provider takes, after which it has its effect whoever is still there.
+CALL_SECONDS = 0.04
+#: At most so long after its moment a blow falls: before that effect, after it, or after its answer.
+LATE_SECONDS = 0.06
 #: From the start of a process until it listens, and a little more.
 START_SECONDS = 1.2
 FROZEN_SECONDS = 1.0
@@ -307,6 +308,10 @@ async def open_kill_loop(
         )
         for part in cast
     ]
+    for actor in actors:
+        for operation in _OPERATIONS.values():
+            slow = Fault(kind=FaultKind.DELAY, operation=operation, seconds=CALL_SECONDS, times=None)
+            actor.simulator.faults.order(slow)
     async with SandboxServer([actor.simulator for actor in actors]) as server:
         stand = Stand(
             simulator=actors[0].simulator,
