@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -129,6 +130,15 @@ class Provider(ABC):
         Reads the provider's list back to `batch.first_sent` less an hour. Returns an empty list only when that whole list was
         read. Raises `Retryable`, `Unauthorised`.
         """
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Remote batches made since then that a gateway made (`marked`) or may have made (unmarked), oldest first. Optional.
+
+        For an operator who looks for what the ledger does not know: after a restored backup, or a create that acted twice. With a
+        marker: every batch whose marker looks like one of ours (`gateway.records.is_marker`), and `RemoteBatch.marker` says it.
+        Returns only when the provider's list was read back to `since`. Raises `Retryable`, `Unauthorised`.
+        """
+        raise Unsupported("list_ours", f"{self.kind} has no list of batches by time")
 
     @abstractmethod
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:

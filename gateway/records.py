@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeGuard
 
 from gateway.errors import ProviderError
 
@@ -161,6 +162,8 @@ class RemoteBatch:
     refusal: ProviderError | None = None
     #: The plugin's own notes, kept for it: file ids, an output prefix.
     where: Mapping[str, str] = field(default_factory=dict)
+    #: Our marker as the provider echoes it; only of batches that `list_ours` returns.
+    marker: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +223,11 @@ class Limits:
 def new_marker() -> str:
     """A batch's random name; 103 bits, so that no two are ever alike."""
     return "".join(secrets.choice(MARKER_ALPHABET) for _ in range(MARKER_LENGTH))
+
+
+def is_marker(word: object) -> TypeGuard[str]:
+    """Whether `word` looks like a marker: what some gateway of this kind may have made."""
+    return isinstance(word, str) and len(word) == MARKER_LENGTH and set(word) <= set(MARKER_ALPHABET)
 
 
 def line_id(marker: str, n: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -163,6 +164,13 @@ class FakeProvider(Provider):
         found = [self._seen(each) for each in self.remote.batches.values() if each.marker == batch.marker]
         self.remote.leave("find")
         return found
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Every batch made since then, with its marker."""
+        self.remote.enter("list_ours")
+        batches = [batch for batch in self.remote.batches.values() if as_datetime(batch.created) >= since]
+        self.remote.leave("list_ours")
+        return [replace(self._seen(batch), marker=batch.marker) for batch in batches]
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is at this moment of the clock."""

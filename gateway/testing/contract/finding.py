@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from gateway.clock import as_datetime
-from gateway.errors import Ambiguous
+from gateway.errors import Ambiguous, Unsupported
 from gateway.records import Batch
 from gateway.sandbox import Fault, FaultKind, Operation
-from gateway.testing.contract.base import ContractBase
+from gateway.testing.contract.base import ContractBase, overrides
 from gateway.testing.contract.failing import When
-from gateway.testing.lab import Lab
+from gateway.testing.lab import MARKER, Lab
 
 _STRANGER = "strangers0strangers0"
 
@@ -86,6 +86,38 @@ class FindingContract(ContractBase):
             await batches.submit(self.body(str(n)), marker=f"{n:020d}")
 
         assert len(await batches.provider.find(batch)) == 1, "find does not return our batch behind 120 others"
+        if overrides(batches.provider, "list_ours"):
+            listed = await batches.provider.list_ours(as_datetime(batches.clock.now() - 3600))
+            assert len(listed) == 121, f"list_ours returns {len(listed)} of 121 batches of several pages"
+
+    @pytest.mark.asyncio
+    async def test_ours_are_listed(self, batches: Lab) -> None:
+        """`list_ours` shows each batch since a moment, oldest first, with its marker where there is a place for one."""
+        provider = batches.provider
+        if not overrides(provider, "list_ours"):
+            with pytest.raises(Unsupported):
+                await provider.list_ours(as_datetime(batches.clock.now()))
+            return
+        await batches.submit(self.body("too old"), marker=_STRANGER)
+        batches.clock.jump(3 * 3600)
+        since = as_datetime(batches.clock.now() - 600)
+        made = {}
+        for marker in (MARKER, "0123456789abcdefghij"):
+            batches.clock.jump(2)
+            made[marker] = await batches.submit(self.body("1"), self.body("2"), marker=marker)
+        if provider.marked:
+            await batches.submit(self.body("not of a gateway"), marker="somebody-elses")
+        listed = await provider.list_ours(since)
+
+        assert [remote.remote_id for remote in listed] == [remote.remote_id for remote in made.values()], (
+            "list_ours does not return just the batches made since then, oldest first"
+        )
+        if provider.marked:
+            assert [remote.marker for remote in listed] == list(made), "list_ours does not say the markers"
+        assert all(remote.total in (None, 2) for remote in listed), "list_ours does not know how many lines there are"
+        assert (await provider.poll(listed[0])).remote_id == listed[0].remote_id, (
+            "what list_ours returns cannot be polled"
+        )
 
     async def _sent(self, lab: Lab) -> Batch:
         """A batch of two lines, as it is when its first create call is about to be sent."""

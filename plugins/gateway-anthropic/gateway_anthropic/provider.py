@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
 from urllib.parse import quote
@@ -131,17 +131,32 @@ class AnthropicProvider(Provider):
         """Batches of the workspace that have as many requests and are not too old; oldest first."""
         horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
         found: dict[str, RemoteBatch] = {}
-        before, after = None, None
         async with repeatable("list", named=False):
-            for _ in range(_MAX_PAGES):
-                content = await self._page(after)
-                items = listed(content)
-                remotes = [self._read(item) for item in items]
+            async for remotes in self._pages(horizon):
                 found |= {remote.remote_id: remote for remote in remotes if may_be(remote, batch, horizon)}
-                after = cursor(content, items)
-                if after is None or past(horizon, before, remotes):
-                    return oldest_first(found.values())
-                before = remotes[-1].created if remotes else before
+        return oldest_first(found.values())
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Every batch of the workspace made since then: nothing in the list says whose it is."""
+        found: dict[str, RemoteBatch] = {}
+        async with repeatable("list", named=False):
+            async for remotes in self._pages(since):
+                recent = (remote for remote in remotes if remote.created is None or remote.created >= since)
+                found |= {remote.remote_id: remote for remote in recent}
+        return oldest_first(found.values())
+
+    async def _pages(self, horizon: datetime | None) -> AsyncIterator[Sequence[RemoteBatch]]:
+        """The workspace's list, page by page, back to `horizon`. Raises unless that whole list was read."""
+        before, after = None, None
+        for _ in range(_MAX_PAGES):
+            content = await self._page(after)
+            items = listed(content)
+            remotes = [self._read(item) for item in items]
+            yield remotes
+            after = cursor(content, items)
+            if after is None or past(horizon, before, remotes):
+                return
+            before = remotes[-1].created if remotes else before
         raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, ClassVar, Literal, cast
 
@@ -35,6 +37,7 @@ from gateway_gemini.remote import (
     display_name,
     inlined_rows,
     is_ours,
+    marker_of,
     oldest_first,
     remote_batch,
     result_file,
@@ -125,20 +128,36 @@ class GeminiProvider(Provider):
         The list is read to its end: no order of it is documented, and it cannot be filtered.
         """
         found: dict[str, RemoteBatch] = {}
-        token, seen = "", set[str]()
         async with repeatable("list", named=False):
-            while True:
-                query: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": token} if token else {})
-                page = await self._wire.call("GET", "batches", query=query)
-                listed = [mapping(item) for item in items(page.get("operations")) or items(page.get("batches"))]
+            async for listed in self._pages():
                 ours = [self._read(item) for item in listed if is_ours(item, batch)]
                 found |= {remote.remote_id: remote for remote in ours}
-                seen.add(token)
-                token = text(page.get("nextPageToken")) or ""
-                if not token:
-                    return oldest_first(found.values())
-                if token in seen or len(seen) > _MAX_PAGES:
-                    raise Retryable(f"list: not at its end after {len(seen)} pages")
+        return oldest_first(found.values())
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Batches of the account's list whose display name has a marker; the list is read to its end."""
+        found: dict[str, RemoteBatch] = {}
+        async with repeatable("list", named=False):
+            async for listed in self._pages():
+                ours = [replace(self._read(item), marker=marker) for item in listed if (marker := marker_of(item))]
+                found |= {
+                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
+                }
+        return oldest_first(found.values())
+
+    async def _pages(self) -> AsyncIterator[Sequence[Mapping[str, object]]]:
+        """The account's whole list, page by page."""
+        token, seen = "", set[str]()
+        while True:
+            query: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": token} if token else {})
+            page = await self._wire.call("GET", "batches", query=query)
+            yield [mapping(item) for item in items(page.get("operations")) or items(page.get("batches"))]
+            seen.add(token)
+            token = text(page.get("nextPageToken")) or ""
+            if not token:
+                return
+            if token in seen or len(seen) > _MAX_PAGES:
+                raise Retryable(f"list: not at its end after {len(seen)} pages")
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is now."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import orjson
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway.records import is_marker
 from gateway_gemini.reading import count, items, mapping, moment, text
 
 #: The state without its prefix, `BATCH_STATE_` or `JOB_STATE_` -> ours. FAILED is looked at more closely.
@@ -122,6 +123,13 @@ def is_ours(operation: Mapping[str, object], batch: Batch) -> bool:
         return True
     file = text(mapping(about.get("inputConfig")).get("fileName"))
     return file is not None and file in {batch.file_id, f"files/{batch.marker}"}
+
+
+def marker_of(operation: Mapping[str, object]) -> str | None:
+    """The marker that a listed batch carries; None: it is nobody's of our kind."""
+    name = text(_about(operation).get("displayName")) or ""
+    marker = name.removeprefix(_MARK)
+    return marker if name.startswith(_MARK) and is_marker(marker) else None
 
 
 def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:

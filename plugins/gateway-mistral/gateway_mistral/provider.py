@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, cast
 
@@ -37,6 +37,7 @@ from gateway_mistral.remote import (
     STOPPING,
     is_ours,
     listed,
+    marker_of,
     oldest_first,
     parse_object,
     remote_batch,
@@ -136,22 +137,38 @@ class MistralProvider(Provider):
 
         The server's filter by metadata is not relied on; every page is read and every row looked at.
         """
+        horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
         found: dict[str, RemoteBatch] = {}
-        known: set[object] = set()
         async with repeatable("list", named=False):
-            for number in range(_MAX_PAGES):
-                page = await self._page(number, batch)
-                items = listed(page)
-                fresh = {str(item.get("id")) for item in items} - known
-                for item in items:
-                    if is_ours(item, batch):
-                        remote = self._read(item)
-                        found[remote.remote_id] = remote
-                known |= fresh
-                if not items or (not fresh and _is_whole(page, len(known))):
-                    return oldest_first(found.values())
-                if not fresh:
-                    raise Retryable("list: the same page came twice")
+            async for items in self._pages(horizon):
+                ours = [self._read(item) for item in items if is_ours(item, batch)]
+                found |= {remote.remote_id: remote for remote in ours}
+        return oldest_first(found.values())
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Jobs of the workspace whose metadata has a marker."""
+        found: dict[str, RemoteBatch] = {}
+        async with repeatable("list", named=False):
+            async for items in self._pages(since):
+                ours = [replace(self._read(item), marker=marker) for item in items if (marker := marker_of(item))]
+                found |= {
+                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
+                }
+        return oldest_first(found.values())
+
+    async def _pages(self, since: datetime | None) -> AsyncIterator[Sequence[Mapping[str, object]]]:
+        """The jobs created since then (None: all), page by page. Raises unless that whole list was read."""
+        known: set[object] = set()
+        for number in range(_MAX_PAGES):
+            page = await self._page(number, since)
+            items = listed(page)
+            yield items
+            fresh = {str(item.get("id")) for item in items} - known
+            known |= fresh
+            if not items or (not fresh and _is_whole(page, len(known))):
+                return
+            if not fresh:
+                raise Retryable("list: the same page came twice")
         raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
@@ -219,13 +236,13 @@ class MistralProvider(Provider):
             body = inline_body(head, spool, size)
             return parse_object(await self._wire.post(_JOBS, body, inline_length(head, size)))
 
-    async def _page(self, number: int, batch: Batch) -> dict[str, object]:
-        """One page of the jobs that were created since shortly before the first create call."""
+    async def _page(self, number: int, since: datetime | None) -> dict[str, object]:
+        """One page of the jobs that were created since then; None: of all."""
         from mistralai.client.types import UNSET
 
-        since = UNSET if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        after = UNSET if since is None else since
         return await seen(
-            self._wire.sdk.batch.jobs.list_async(page=number, page_size=PAGE, created_after=since, order_by="-created")
+            self._wire.sdk.batch.jobs.list_async(page=number, page_size=PAGE, created_after=after, order_by="-created")
         )
 
     async def _job(self, remote: RemoteBatch) -> dict[str, object]:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import orjson
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit
+from gateway.records import is_marker
 
 #: The metadata key that carries the marker. Filters of a list travel as bare query parameters, so no parameter may be
 #: called like it.
@@ -99,6 +100,13 @@ def is_ours(job: Mapping[str, object], batch: Batch) -> bool:
     if isinstance(metadata, dict) and metadata.get(MARKER_KEY) == batch.marker:
         return True
     return batch.file_id is not None and batch.file_id in input_files(job)
+
+
+def marker_of(job: Mapping[str, object]) -> str | None:
+    """The marker that a listed job carries; None: it is nobody's of our kind."""
+    metadata = job.get("metadata")
+    word = metadata.get(MARKER_KEY) if isinstance(metadata, dict) else None
+    return word if is_marker(word) else None
 
 
 def input_files(job: Mapping[str, object]) -> Sequence[str]:

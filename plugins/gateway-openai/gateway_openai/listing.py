@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from gateway import Batch, RemoteBatch
+from gateway.records import is_marker
 from gateway_openai.remote import moment
 
 #: The metadata key that carries the marker.
@@ -21,6 +22,13 @@ def is_ours(item: Mapping[str, object], batch: Batch) -> bool:
     if isinstance(metadata, dict) and metadata.get(MARKER_KEY) == batch.marker:
         return True
     return bool(batch.file_id) and item.get("input_file_id") == batch.file_id
+
+
+def marker_of(item: Mapping[str, object]) -> str | None:
+    """The marker that a listed batch carries; None: it is nobody's of our kind."""
+    metadata = item.get("metadata")
+    word = metadata.get(MARKER_KEY) if isinstance(metadata, dict) else None
+    return word if is_marker(word) else None
 
 
 def cursor(content: Mapping[str, object], items: Sequence[Mapping[str, object]]) -> str | None:

@@ -6,9 +6,10 @@ Such an API is a subclass: its `Settings`, its `limits`, and where needed `heade
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -31,7 +32,7 @@ from gateway_openai.dialect import Dialect
 from gateway_openai.encode import sent_body
 from gateway_openai.failures import creating, repeatable
 from gateway_openai.files import Files
-from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, oldest_first, past
+from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, marker_of, oldest_first, past
 from gateway_openai.remote import STATES, STOPPING, listed, moment, parse_object, remote_batch, status_of
 from gateway_openai.settings import OpenAISettings
 
@@ -154,16 +155,33 @@ class OpenAIProvider(Provider):
         """Batches in the account's list with our marker, or made of our file; oldest first."""
         horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
         found: dict[str, RemoteBatch] = {}
-        before, after = None, None
         async with repeatable("list", named=False):
-            for _ in range(_MAX_PAGES):
-                content, after = await self.page(after)
-                items = listed(content)
+            async for items in self._pages(horizon):
                 ours = [self._read(item) for item in items if is_ours(item, batch)]
                 found |= {remote.remote_id: remote for remote in ours}
-                if after is None or past(horizon, before, items):
-                    return oldest_first(found.values())
-                before = moment(items[-1].get("created_at"))
+        return oldest_first(found.values())
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Batches of the account whose metadata has a marker; a service that does not echo metadata shows none."""
+        found: dict[str, RemoteBatch] = {}
+        async with repeatable("list", named=False):
+            async for items in self._pages(since):
+                ours = [replace(self._read(item), marker=marker) for item in items if (marker := marker_of(item))]
+                found |= {
+                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
+                }
+        return oldest_first(found.values())
+
+    async def _pages(self, horizon: datetime | None) -> AsyncIterator[Sequence[Mapping[str, object]]]:
+        """The account's list, page by page, back to `horizon`. Raises unless that whole list was read."""
+        before, after = None, None
+        for _ in range(_MAX_PAGES):
+            content, after = await self.page(after)
+            items = listed(content)
+            yield items
+            if after is None or past(horizon, before, items):
+                return
+            before = moment(items[-1].get("created_at"))
         raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:

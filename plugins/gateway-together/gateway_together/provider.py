@@ -6,6 +6,8 @@ The API keeps no metadata. A job is ours when it was made of our file, and the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, ClassVar, Literal, cast
 
@@ -120,6 +122,15 @@ class TogetherProvider(Provider):
             jobs = parse_list(await response.read())
             return oldest_first(self._read(job) for job in jobs if job.get("input_file_id") in files)
 
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Jobs that were made of a file with a marker for its name; one whose file is deleted is not known any more."""
+        markers = await self._uploads.marked()
+        async with repeatable("list", named=False):
+            response = await self._batches.with_raw_response.list()
+            jobs = parse_list(await response.read())
+            ours = [replace(self._read(job), marker=marker) for job in jobs if (marker := _marker_of(job, markers))]
+        return oldest_first(remote for remote in ours if remote.created is None or remote.created >= since)
+
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """`batches.retrieve`."""
         async with repeatable("poll"):
@@ -209,6 +220,12 @@ class TogetherProvider(Provider):
                 last = chunk[-1:] or last
         if last != b"\n":
             target.write(b"\n")
+
+
+def _marker_of(job: Mapping[str, object], markers: Mapping[str, str]) -> str | None:
+    """The marker in the name of the file that a job was made of."""
+    file_id = job.get("input_file_id")
+    return markers.get(file_id) if isinstance(file_id, str) else None
 
 
 def _open(path: Path) -> IO[bytes]:

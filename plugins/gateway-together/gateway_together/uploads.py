@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from gateway import Batch, Missing, Rejected, Retryable
 from gateway.clock import Clock
+from gateway.records import is_marker
 from gateway_together.failures import repeatable
 from gateway_together.remote import parse_list, parse_object
 from gateway_together.settings import TogetherSettings
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from together import APIStatusError, AsyncTogether
 
 PURPOSE = "batch-api"
+#: Of a file whose name begins with the marker.
+_SUFFIX = ".jsonl"
 
 _CHUNK_BYTES = 1 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -76,12 +79,26 @@ class Uploads:
 
     async def named(self, name: str) -> list[str]:
         """Ids of the account's files of that name. Raises `Retryable`, `Unauthorised`."""
+        return [file_id for file_id, filename in (await self._names()).items() if filename == name]
+
+    async def marked(self) -> dict[str, str]:
+        """Ids of the account's files that are spools of a gateway -> their markers. Raises `Retryable`, `Unauthorised`."""
+        markers = {
+            file_id: name.removesuffix(_SUFFIX)
+            for file_id, name in (await self._names()).items()
+            if name.endswith(_SUFFIX)
+        }
+        return {file_id: marker for file_id, marker in markers.items() if is_marker(marker)}
+
+    async def _names(self) -> dict[str, str]:
         async with repeatable("list", named=False):
             response = await self._client.files.with_raw_response.list()
             files = parse_list(await response.read())
-        return [
-            file_id for file in files if file.get("filename") == name and isinstance(file_id := file.get("id"), str)
-        ]
+        return {
+            file_id: name
+            for file in files
+            if isinstance(file_id := file.get("id"), str) and isinstance(name := file.get("filename"), str)
+        }
 
     async def _announce(self, batch: Batch, checksum: str) -> Ticket:
         """Step one: no bytes yet. The place is told by a redirect that is not followed."""
@@ -190,7 +207,7 @@ def redirected(url: str, location: str, *, secure: bool) -> str:
 
 
 def _name(batch: Batch) -> str:
-    return f"{batch.marker}.jsonl"
+    return f"{batch.marker}{_SUFFIX}"
 
 
 def _state(file: Mapping[str, object]) -> str:

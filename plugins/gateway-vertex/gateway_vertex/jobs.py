@@ -47,9 +47,9 @@ class JobsApi:
         """The job of that full name."""
         return await self._call("get", name)
 
-    async def page(self, display_name: str, token: str) -> dict[str, object]:
-        """One page of the jobs that are called `display_name`; `token` is empty for the first."""
-        query = {"filter": f'display_name="{display_name}"', "pageSize": str(_PAGE)}
+    async def page(self, wanted: str, token: str) -> dict[str, object]:
+        """One page of the jobs that fit the filter `wanted`; `token` is empty for the first."""
+        query = {"filter": wanted, "pageSize": str(_PAGE)}
         if token:
             query["pageToken"] = token
         return await self._call("get", f"{_JOBS}?{urlencode(query)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -40,6 +42,7 @@ from gateway_vertex.remote import (
     is_ours,
     job_of,
     listed,
+    marker_of,
     oldest_first,
     remote_batch,
     status_of,
@@ -110,15 +113,33 @@ class VertexProvider(Provider):
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Jobs with our display name, by the list's own filter; oldest first."""
         found: dict[str, RemoteBatch] = {}
-        token = ""
         async with repeatable("list", named=False):
-            for _ in range(_MAX_PAGES):
-                page = await self._jobs.page(display_name(batch.marker), token)
-                ours = [self._read(job) for job in listed(page) if is_ours(job, batch)]
+            async for jobs in self._pages(f'display_name="{display_name(batch.marker)}"'):
+                ours = [self._read(job) for job in jobs if is_ours(job, batch)]
                 found |= {remote.remote_id: remote for remote in ours}
-                token = text(page.get("nextPageToken")) or ""
-                if not token:
-                    return oldest_first(found.values())
+        return oldest_first(found.values())
+
+    async def list_ours(self, since: datetime) -> list[RemoteBatch]:
+        """Jobs of the location that carry a marker, by the list's own filter of times."""
+        found: dict[str, RemoteBatch] = {}
+        stamp = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        async with repeatable("list", named=False):
+            async for jobs in self._pages(f'create_time>="{stamp}"'):
+                ours = [replace(self._read(job), marker=marker) for job in jobs if (marker := marker_of(job))]
+                found |= {
+                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
+                }
+        return oldest_first(found.values())
+
+    async def _pages(self, wanted: str) -> AsyncIterator[Sequence[Mapping[str, object]]]:
+        """The jobs that fit the filter `wanted`, page by page. Raises unless all were read."""
+        token = ""
+        for _ in range(_MAX_PAGES):
+            page = await self._jobs.page(wanted, token)
+            yield listed(page)
+            token = text(page.get("nextPageToken")) or ""
+            if not token:
+                return
         raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:

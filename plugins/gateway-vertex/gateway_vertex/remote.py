@@ -9,6 +9,7 @@ from types import MappingProxyType
 import orjson
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway.records import is_marker
 from gateway_gemini.answer import status_of as http_status_of
 from gateway_gemini.reading import count, items, mapping, moment, text
 from gateway_vertex.places import Place
@@ -56,6 +57,13 @@ def is_ours(job: Mapping[str, object], batch: Batch) -> bool:
     """Whether a listed job carries the marker of `batch`."""
     labels = mapping(job.get("labels"))
     return job.get("displayName") == display_name(batch.marker) or labels.get(MARKER_LABEL) == batch.marker
+
+
+def marker_of(job: Mapping[str, object]) -> str | None:
+    """The marker that a listed job carries; None: it is nobody's of our kind."""
+    marker = (text(job.get("displayName")) or "").removeprefix(display_name(""))
+    words = (mapping(job.get("labels")).get(MARKER_LABEL), marker)
+    return next((word for word in words if is_marker(word)), None)
 
 
 def parse_object(content: str) -> dict[str, object]:

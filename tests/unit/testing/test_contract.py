@@ -213,6 +213,15 @@ CASES = (
         says="find does not return our batch behind 120 others",
     ),
     Broken(
+        name="Secretive",
+        body="""
+        async def list_ours(self, since):
+            return []
+        """,
+        test="test_ours_are_listed",
+        says="list_ours does not return just the batches made since then, oldest first",
+    ),
+    Broken(
         name="Forgetful",
         body="""
         async def submit(self, batch):
