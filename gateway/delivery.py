@@ -32,14 +32,18 @@ class Delivery:
         self._count(provider, settlements, settled)
         self.cache.write(list(_entries(settled, endings, now)))
 
-    def _count(self, provider: str, settlements: Iterable[Settlement], settled: Iterable[Settled]) -> None:
+    def _count(self, provider: str, settlements: Sequence[Settlement], settled: Iterable[Settled]) -> None:
         metrics = self.metrics
         states = {request.n: request.state.value for request in settled}
-        ended = [settlement for settlement in settlements if settlement.n in states]
+        ended = [line for line in settlements if line.n in states]
+        for outcome, lines in Counter(line.output for line in settlements if line.output).items():
+            metrics.structured_outputs.of(provider, outcome).inc(lines)
         for state, requests in Counter(states.values()).items():
             metrics.requests_ended.of(provider, state).inc(requests)
-        metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in ended))
-        metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in ended))
+        # An answer that nobody gets, as its request goes back for another one, was paid all the same.
+        paid = ended + [line for line in settlements if line.billed and line.ending is None]
+        metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in paid))
+        metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in paid))
         metrics.saved_usd.of(provider).inc(sum(max(0.0, line.saved_usd or 0.0) for line in ended))
 
 

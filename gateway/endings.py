@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.config import Retries
 from gateway.errors import (
@@ -25,7 +26,8 @@ from gateway.errors import (
 from gateway.prices import Price, cost, read_usage
 from gateway.records import ErrorBody, RequestState, Result
 from gateway.store.rows import Ending
-from gateway.store.shipping import BatchRow, Member, Settlement, Usage
+from gateway.store.shipping import INVALID_OUTPUT, BatchRow, Member, Settlement, Usage
+from gateway.validation import Verdict
 
 #: A returned line waits at most this long before it may be batched again.
 LONGEST_BACKOFF_SECONDS = 3600.0
@@ -68,6 +70,15 @@ class Pricing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was found of an answer whose request wanted it in a form."""
+
+    verdict: Verdict
+    #: An answer to the same request did not satisfy it before.
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
     """The way an answer came: by which provider, and in which batch; None: asked by itself."""
 
@@ -76,26 +87,42 @@ class Way:
 
 
 def settle(
-    result: Result | None, member: Member, batch: BatchRow, pricing: Pricing, retries: Retries, *, now: float
+    result: Result | None,
+    member: Member,
+    batch: BatchRow,
+    pricing: Pricing,
+    retries: Retries,
+    *,
+    now: float,
+    judged: Judged | None = None,
 ) -> Settlement:
     """What line `member.n` came to; `result` None: the provider has no row for it."""
-    return settle_by(Way(provider=batch.lane.provider, batch=batch.id), result, member, pricing, retries, now=now)
+    way = Way(provider=batch.lane.provider, batch=batch.id)
+    return settle_by(way, result, member, pricing, retries, now=now, judged=judged)
 
 
 def settle_by(
-    way: Way, result: Result | None, member: Member, pricing: Pricing, retries: Retries, *, now: float
+    way: Way,
+    result: Result | None,
+    member: Member,
+    pricing: Pricing,
+    retries: Retries,
+    *,
+    now: float,
+    judged: Judged | None = None,
 ) -> Settlement:
     """What a request came to, whichever way it went; `result` None: there was no answer that could be read."""
     if result is not None and result.status == 200 and result.body is not None:
-        return _success(whole(result.body, member.seq, now), member, way, pricing)
+        answered = _success(whole(result.body, member.seq, now), member, way, pricing)
+        return answered if judged is None else _judged(answered, judged, member, way, retries, now=now)
     status = 0 if result is None else result.status
     trouble = _trouble(result)
     if result is None or result.retriable:
         if member.cancel_at is not None:
             return _ended(member, status, cancelled(way.provider, way.batch), trouble)
         if member.attempts + 1 < retries.max_attempts:
-            pause = min(LONGEST_BACKOFF_SECONDS, retries.backoff_seconds * 2.0 ** min(member.attempts, 20))
-            return Settlement(n=member.n, status=status, ending=None, trouble=trouble, not_before=now + pause)
+            not_before = now + _pause(member, retries)
+            return Settlement(n=member.n, status=status, ending=None, trouble=trouble, not_before=not_before)
         return _ended(member, status, _exhausted(trouble, result, way, retries), trouble)
     return _ended(member, status, _refused(result, way), trouble)
 
@@ -139,6 +166,38 @@ def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pric
     if usage is not None:
         counted = Usage(input_tokens=usage.input, cached_tokens=usage.cached, output_tokens=usage.output)
     return Settlement(n=member.n, status=200, ending=ending, usage=counted, cost_usd=paid, saved_usd=saved, billed=True)
+
+
+def _judged(
+    answered: Settlement, judged: Judged, member: Member, way: Way, retries: Retries, *, now: float
+) -> Settlement:
+    """An answer that was paid, by what was found of it. Whoever wishes it cancelled is not made to pay another one."""
+    if judged.verdict is Verdict.UNDECIDED:
+        return replace(answered, output="undecided")
+    if judged.verdict is Verdict.VALID:
+        return replace(answered, output="retry_success" if judged.again else "validated")
+    if member.cancel_at is None and member.attempts + 1 < retries.max_attempts:
+        not_before = now + _pause(member, retries)
+        return replace(
+            answered, ending=None, saved_usd=None, trouble=INVALID_OUTPUT, not_before=not_before, output="retried"
+        )
+    if retries.invalid_output != "fail":
+        return replace(answered, output="served")
+    ending = failure(
+        "invalid_output",
+        "No answer satisfied the schema that the request asks for (response_format), and the gateway is set to fail it then "
+        f'(retries.invalid_output = "fail"); attempts: {member.attempts + 1}.',
+        param="response_format",
+        provider=way.provider,
+        batch=way.batch,
+    )
+    ending = replace(ending, cost_usd=answered.cost_usd)
+    return replace(answered, ending=ending, saved_usd=None, trouble=INVALID_OUTPUT, output="failed")
+
+
+def _pause(member: Member, retries: Retries) -> float:
+    """How long a request that goes back waits before it may be sent again."""
+    return min(LONGEST_BACKOFF_SECONDS, retries.backoff_seconds * 2.0 ** min(member.attempts, 20))
 
 
 def _ended(member: Member, status: int, ending: Ending, trouble: str) -> Settlement:

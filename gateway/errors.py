@@ -189,6 +189,12 @@ ENDINGS: Mapping[str, Rule] = MappingProxyType(
         "provider_credentials": Rule(
             status=502, type=_UPSTREAM, should_retry=False, when="the provider answered the line with 401, 402 or 403"
         ),
+        "invalid_output": Rule(
+            status=502,
+            type=_UPSTREAM,
+            should_retry=False,
+            when="no answer satisfied the schema of its own request",
+        ),
         "provider_unavailable": Rule(
             status=502,
             type=_UPSTREAM,

@@ -62,8 +62,12 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._described: list[Description] = []
-        counter, gauge, histogram = self._counters, self._gauges, self._histograms
+        self._define_requests()
+        self._define_batches()
+        self._define_calls_and_costs()
 
+    def _define_requests(self) -> None:
+        counter, gauge = self._counters, self._gauges
         self.requests_accepted = counter("requests_accepted", "requests recorded durably", "provider")
         self.requests_ended = counter(
             "requests_ended", "requests that ended, by their final state", "provider", "state"
@@ -78,6 +82,8 @@ class Metrics:
             "queued_requests", "requests waiting to be sealed into a batch, or asked one by one", "provider"
         )
 
+    def _define_batches(self) -> None:
+        counter, gauge, histogram = self._counters, self._gauges, self._histograms
         self.batches_sealed = counter(
             "batches_sealed", "batches cut from a window, by what sealed it", "provider", "reason"
         )
@@ -88,12 +94,20 @@ class Metrics:
             "open_batches", "batches that are neither collected nor dissolved", "provider", "state"
         )
         self.batch_lines = counter("batch_lines", "lines settled, by what came of them", "provider", "outcome")
+        self.structured_outputs = counter(
+            "structured_outputs",
+            "answers looked at whose requests asked for JSON or a schema: see structured_outputs",
+            "provider",
+            "outcome",
+        )
         self.batch_size = histogram("batch_size", "lines in a sealed batch", _BATCH_SIZES, "provider")
         self.turnaround = histogram("turnaround_seconds", "from create to end", _TURNAROUND_SECONDS, "provider")
         self.duplicate_batches = counter("duplicate_batches", "remote batches that were there twice", "provider")
         self.unknown_lines = counter("unknown_lines", "result rows that belong to no line of their batch", "provider")
         self.late_lines = counter("late_lines", "result rows of requests that had ended already", "provider")
 
+    def _define_calls_and_costs(self) -> None:
+        counter, gauge = self._counters, self._gauges
         self.completions = counter(
             "completions", "calls that asked one request by itself, by how they went", "provider", "outcome"
         )

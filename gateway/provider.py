@@ -106,6 +106,22 @@ class Provider(ABC):
     def decode(self, row: bytes) -> Result:
         """What one row of a fetched file says. Pure; never raises on anything a provider can send."""
 
+    def output_schema(self, payload: bytes) -> Mapping[str, object] | None:
+        """The JSON Schema that an answer to `payload` (from `encode`) must satisfy; None: any text will do. Pure.
+
+        The default reads OpenAI's `response_format` in the body of an `envelope`; of `json_object` it makes a schema for any
+        object. A kind whose payload is no `envelope` overrides it. See `gateway.validation` for what is judged by it.
+        """
+        if b'"response_format"' not in payload:
+            return None
+        wanted = enveloped_body(payload).get("response_format")
+        kind = wanted.get("type") if isinstance(wanted, dict) else None
+        if kind == "json_object":
+            return {"type": "object"}
+        named = wanted.get("json_schema") if isinstance(wanted, dict) and kind == "json_schema" else None
+        schema = named.get("schema") if isinstance(named, dict) else None
+        return schema if isinstance(schema, dict) else None
+
     async def upload(self, batch: Batch) -> str | None:
         """Send the spool where the API has files, and return its id when it is usable; None where it has none.
 

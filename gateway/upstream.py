@@ -18,6 +18,7 @@ from gateway.clock import Clock, as_datetime
 from gateway.configured import ConfiguredProvider
 from gateway.endings import Pricing, dissolution
 from gateway.errors import LedgerError, PluginFault, ProviderError, Retryable, StaleEpoch, TokenLimit
+from gateway.judging import Judge
 from gateway.metrics import Metrics
 from gateway.prices import Prices
 from gateway.provider import Provider
@@ -208,6 +209,12 @@ class Upstream:
             return side.plugin.decode(row)
         except Exception as error:
             raise self.accounts.fault(side.provider, "decode", error) from error
+
+    def judge(self, provider: ConfiguredProvider, plugin: Provider, lines: int) -> Judge | None:
+        """Who looks at the answers of so many lines; None: nobody is to (`retries.invalid_output = "accept"`)."""
+        if self.accounts.retries.invalid_output == "accept":
+            return None
+        return Judge(plugin, lines, fault=lambda verb, error: self.accounts.fault(provider, verb, error))
 
     def pricing(self, batch: BatchRow, side: Side) -> Pricing:
         """What the lines of a batch cost; asked once for a batch."""

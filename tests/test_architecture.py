@@ -32,6 +32,9 @@ FLOORS = {
     "metrics": 1,
     "tasks": 1,
     "prices": 1,
+    # Whether an answer is what was asked for.
+    "validation": 1,
+    "patterns": 1,
     "store": 2,
     "plugins": 3,
     "configured": 3,
@@ -41,6 +44,7 @@ FLOORS = {
     "spool": 3,
     "lines": 3,
     "endings": 3,
+    "judging": 3,
     "upstream": 3,
     # What every way of settling tells callers, cache and metrics.
     "delivery": 3,

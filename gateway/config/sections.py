@@ -127,6 +127,12 @@ class Retries:
     quarantine_seconds: float = setting(
         900.0, "how long a batch must stay unlisted before a lost create is repeated", at_least=0
     )
+    invalid_output: str = setting(
+        "accept",
+        "an answer that does not satisfy the schema its own request asked for is served as it is and not looked at, or "
+        "asked for again up to max_attempts, each time at full cost, and then served (retry) or failed (fail)",
+        choices=("accept", "retry", "fail"),
+    )
     give_up_hours: float = setting(168.0, "a request still queued after this long expires", at_least=0.01)
     ambiguous: str = setting(
         "wait",

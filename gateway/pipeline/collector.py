@@ -16,8 +16,9 @@ from itertools import islice
 from gateway.candidates import weigh
 from gateway.config import Retries
 from gateway.delivery import Delivery
-from gateway.endings import settle
+from gateway.endings import Judged, settle
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
+from gateway.judging import Judge
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, Result, line_number
 from gateway.spool import count_rows, in_slices, read_rows, write_whole
@@ -243,12 +244,25 @@ class Collector:
         rows = self._rows(batch, side)
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
+        judge = self._upstream.judge(side.provider, side.plugin, batch.count)
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            judged = {} if judge is None else self._judged(batch, judge, chunk)
             now = self._upstream.clock.now()
             yield [
-                settle(row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries, now=now)
+                settle(
+                    row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries,
+                    now=now, judged=judged.get(row.n),
+                )
                 for row in chunk
-            ]
+            ]  # fmt: skip
+
+    def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Row]) -> dict[int, Judged]:
+        """What was found of the answers in a chunk, by place; of several rows for one line the first counts."""
+        answered = {row.n: row.result for row in reversed(chunk) if row.result.status == 200}
+        with self._ledger.database.reader() as session:
+            asked = self._ledger.batches.asked(session, batch.id, answered)
+        found = {each.n: judge.judge(each, answered[each.n]) for each in in_slices(asked)}
+        return {n: judged for n, judged in found.items() if judged is not None}
 
     def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
         """Rows that name a line of this batch; others are counted."""

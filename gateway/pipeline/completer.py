@@ -19,7 +19,7 @@ from gateway.accounts import Account
 from gateway.config import Retries
 from gateway.configured import ConfiguredProvider
 from gateway.delivery import Delivery
-from gateway.endings import Way, refused, settle_by
+from gateway.endings import Judged, Way, refused, settle_by
 from gateway.errors import (
     LedgerError,
     Missing,
@@ -35,7 +35,7 @@ from gateway.pipeline.waiters import Waiters
 from gateway.provider import Provider
 from gateway.records import ErrorBody, Result
 from gateway.store.cache import Cache
-from gateway.store.shipping import AskableLane, Claimed, Settlement
+from gateway.store.shipping import AskableLane, Asked, Claimed, Settlement
 from gateway.tasks import Tasks, wait_for_event
 from gateway.upstream import LEDGER_PAUSE_SECONDS, PARK_SECONDS, Upstream, trouble
 
@@ -209,12 +209,23 @@ class Completer:
         # The first time it loads a price list.
         pricing = await asyncio.to_thread(upstream.single_pricing, errand.provider, errand.lane.lane.model)
         now = upstream.clock.now()
+        looks = self._retries.invalid_output != "accept"
+        judged = await asyncio.to_thread(self._judged, errand, result) if looks else None
         try:
-            settlement = settle_by(errand.way, result, errand.claimed.member, pricing, self._retries, now=now)
+            settlement = settle_by(
+                errand.way, result, errand.claimed.member, pricing, self._retries, now=now, judged=judged
+            )
         except Exception as error:  # noqa: BLE001 - a body that is no JSON, say
             await self._faulty(errand, upstream.accounts.fault(errand.provider, "complete", error))
             return
         await self._settle(errand, settlement)
+
+    def _judged(self, errand: Errand, result: Result) -> Judged | None:
+        """What was found of an answer whose request wanted it in a form; runs in a thread."""
+        judge = self._upstream.judge(errand.provider, errand.plugin, 1)
+        claimed = errand.claimed
+        asked = Asked(n=0, payload=claimed.payload, trouble=claimed.trouble)
+        return None if judge is None else judge.judge(asked, result)
 
     async def _faulty(self, errand: Errand, fault: PluginFault) -> None:
         """A bug in the plugin would strike the next request too: the lane waits. What it struck may have been answered."""
@@ -226,9 +237,8 @@ class Completer:
         name, now = errand.provider.name, self._upstream.clock.now()
         self._upstream.metrics.completions.of(name, settlement.trouble or "answered").inc()
         settled = await self._written(lambda: self._completions.settle(errand.claimed, settlement, now))
-        if settled is not None and settlement.ending is not None:
-            self._delivery.deliver(name, [settlement], [settled], now)
-        elif settled is not None:
+        self._delivery.deliver(name, [settlement], [] if settled is None else [settled], now)
+        if settled is not None and settlement.ending is None:
             await self._wake(errand)
         if errand.lane.parked_reason is not None:
             await self._upstream.ledger.lanes.unpark(errand.lane.lane_id)

@@ -6,7 +6,7 @@ Each gives the claim back with the same commit unless it says that it keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import orjson
 
@@ -21,7 +21,7 @@ from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.rows import Ending
 from gateway.store.sealing import dissolve, seal
 from gateway.store.settling import learn, refuse_unsettled, settle
-from gateway.store.shipping import BatchRow, Cut, Line, Settled, Settlement
+from gateway.store.shipping import Asked, BatchRow, Cut, Line, Settled, Settlement
 
 #: A settlement takes at most so many lines: whoever waits for a commit waits for one of them at most.
 SETTLE_AT_MOST = 500
@@ -233,6 +233,11 @@ class Batches:
     def lines(self, session: Session, batch_id: int, after_n: int, limit: int) -> list[Line]:
         """Unsettled lines in order, after line `after_n` (-1: from the start); for threads, with `database.reader()`."""
         return read_lines(session, batch_id, after_n, limit)
+
+    def asked(self, session: Session, batch_id: int, places: Iterable[int]) -> list[Asked]:
+        """What was asked in the unsettled lines at these places; for threads, with `database.reader()`."""
+        rows = session.rows("asked_at", {"batch": batch_id, "places": json_array(places)})
+        return [Asked(n=n, payload=payload, trouble=trouble) for n, payload, trouble in rows]
 
     def members(self, session: Session, batch_id: int) -> Members:
         """The unsettled members by `n`, in arrays: about 1 MB for 50,000; for threads, with `database.reader()`."""

@@ -45,14 +45,15 @@ class Completions:
 
         def op(session: Session) -> Claimed | None:
             while (row := session.row("next_to_ask", params)) is not None:
-                seq, attempts, queued_at, cancel_at, payload, asked_by = row
+                seq, attempts, queued_at, cancel_at, payload, asked_by, trouble = row
                 if cancel_at is not None:
                     session.run("drop_claim", {"seq": seq, "boot": asked_by})
                     _end_wished(session, seq, now)
                     continue
                 session.run("claim_request", {"seq": seq, "boot": params["boot"], "now": now})
                 member = Member(n=0, seq=seq, attempts=attempts, queued_at=queued_at, cancel_at=None)
-                return Claimed(lane_id=lane_id, member=member, payload=payload, again=asked_by is not None)
+                again = asked_by is not None
+                return Claimed(lane_id=lane_id, member=member, payload=payload, again=again, trouble=trouble)
             return None
 
         return await self._database.write(op)
@@ -133,8 +134,7 @@ def _settled(row: Row, n: int, state: RequestState) -> Settled:
 
 def _book(session: Session, claimed: Claimed, settlement: Settlement, *, delivered: bool) -> None:
     """Put the call on the bill, in the transaction that drops its claim: so it is there once."""
-    # Paid for nothing: nobody gets an answer out of it.
-    wasted = not delivered or (settlement.billed and settlement.ending is None)
+    wasted = not delivered or settlement.wasted
     cost = settlement.cost_usd or 0.0
     params: Params = {
         "lane": claimed.lane_id,

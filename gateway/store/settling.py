@@ -67,8 +67,7 @@ def refuse_unsettled(session: Session, batch: BatchRow) -> None:
 
 def _line(batch_id: int, settlement: Settlement, member: Row | None) -> dict[str, str | int | float | None]:
     usage, ending = settlement.usage, settlement.ending
-    # Paid for nothing: nobody gets an answer out of it.
-    wasted = member is None or (settlement.billed and ending is None)
+    wasted = member is None or settlement.wasted
     return {
         "batch": batch_id,
         "n": settlement.n,

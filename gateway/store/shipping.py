@@ -133,6 +133,16 @@ class Line:
     payload: bytes
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked in one unsettled line, and what went wrong with it before."""
+
+    n: int
+    #: From `Provider.encode`.
+    payload: bytes
+    #: The word for how its last attempt failed; None: there was none.
+    trouble: str | None
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A request in a batch that is not settled yet."""
 
@@ -170,6 +180,13 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: float | None = None
     #: Whether the provider bills the line.
     billed: bool = False
+    #: The word for what was found of an answer that its request wanted in a form, for counting; None: nothing was looked for.
+    output: str | None = None
+
+    @property
+    def wasted(self) -> bool:
+        """Whether it is paid for nothing: nobody gets an answer out of it."""
+        return self.billed and (self.ending is None or self.ending.state is not RequestState.SUCCEEDED)
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +221,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     #: It was about to be asked by a boot that is over: the provider may have answered it already.
     again: bool = False
+    #: As of `Asked`.
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,6 +176,11 @@ WHERE batch = :batch AND state = 'batched';
 SELECT r.n, p.body FROM requests r JOIN payloads p ON p.seq = r.seq
 WHERE r.batch = :batch AND r.state = 'batched' AND r.n > :after_n ORDER BY r.n LIMIT :limit;
 
+-- name: asked_at
+-- What was asked in unsettled lines at these places (a JSON array of numbers).
+SELECT r.n, p.body, r.trouble FROM requests r JOIN payloads p ON p.seq = r.seq
+WHERE r.batch = :batch AND r.state = 'batched' AND r.n IN (SELECT value FROM json_each(:places));
+
 -- name: learned_ratio
 -- Counted over estimated input tokens, of the first lines that have a count.
 SELECT sum(i.input_tokens), sum(r.tokens)

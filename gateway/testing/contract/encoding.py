@@ -17,6 +17,19 @@ from gateway.testing.contract.samples import FIELDS, TEXTS, Field, strange_bodie
 from gateway.testing.lab import CHAT, Lab
 
 _ODD_MODEL = "some-model-9.9_x"
+_FORM = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "verdict",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"a word of its own": {"type": "string"}},
+            "required": ["a word of its own"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 
 class EncodingContract(ContractBase):
@@ -55,6 +68,18 @@ class EncodingContract(ContractBase):
         [made] = batches.simulator.store.batches.values()
 
         assert made.model.endswith(_ODD_MODEL), f"the provider was asked for {made.model} instead of {_ODD_MODEL}"
+
+    def test_the_schema_of_an_answer_is_found_again(self, provider: Provider) -> None:
+        """A schema that `encode` sends is found in the payload by `output_schema`, and none where text was asked for."""
+        plain = provider.encode(self.call(self.body("x")))
+        assert provider.output_schema(plain) is None, "output_schema finds a schema where text was asked for"
+        payload = _encoded(provider, self.call({**self.body("x"), "response_format": _FORM}))
+        if isinstance(payload, Unsupported) or b"a word of its own" not in payload:
+            return
+        schema = provider.output_schema(payload) or {}
+
+        assert "a word of its own" in str(schema), "encode sends a schema that output_schema does not find"
+        assert schema.get("type") == "object", "output_schema must return the caller's schema, not what is around it"
 
     @pytest.mark.parametrize("field", FIELDS, ids=str)
     def test_no_field_is_ignored_in_silence(self, provider: Provider, field: Field) -> None:

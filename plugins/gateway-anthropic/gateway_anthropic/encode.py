@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -36,6 +37,15 @@ def encode_line(call: Call, settings: AnthropicSettings) -> bytes:
         return orjson.dumps({"params": write_params(call, settings).content})
     except orjson.JSONEncodeError as error:
         raise Unsupported("messages", f"the request cannot be sent as JSON: {error}") from None
+
+
+def asked_schema(payload: bytes) -> Mapping[str, object] | None:
+    """The schema that `encode_line` put into `payload`, closed as the provider wants it; None: there is none."""
+    if b'"json_schema"' not in payload:
+        return None
+    config = orjson.loads(payload)["params"].get("output_config")
+    schema = config["format"]["schema"] if config and "format" in config else None
+    return schema if isinstance(schema, dict) else None
 
 
 def write_params(call: Call, settings: AnthropicSettings) -> Params:

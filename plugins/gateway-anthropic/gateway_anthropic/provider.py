@@ -26,7 +26,7 @@ from gateway import (
 from gateway.clock import Clock
 from gateway_anthropic.body import FRAME_BYTES, body_length, create_body
 from gateway_anthropic.decode import decode_error, decode_message, decode_row
-from gateway_anthropic.encode import encode_line, write_params
+from gateway_anthropic.encode import asked_schema, encode_line, write_params
 from gateway_anthropic.failures import creating, repeatable
 from gateway_anthropic.remote import (
     PAGE,
@@ -107,6 +107,10 @@ class AnthropicProvider(Provider):
     def dropped(self, call: Call) -> Sequence[str]:
         """Hints, `seed`, and what configuration or the history keeps from being sent."""
         return write_params(call, self._own).dropped
+
+    def output_schema(self, payload: bytes) -> Mapping[str, object] | None:
+        """The schema of `output_config.format`. Where `json_object` is only asked for in words, nothing is promised."""
+        return asked_schema(payload)
 
     def decode(self, row: bytes) -> Result:
         """One row of a batch's results."""

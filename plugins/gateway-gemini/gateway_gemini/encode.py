@@ -70,6 +70,17 @@ def embed_content_request(body: Mapping[str, object]) -> dict[str, object]:
     return request
 
 
+def asked_schema(payload: bytes) -> Mapping[str, object] | None:
+    """The schema that a line of `line_of` asks for, any object where it asks for JSON alone; None: it asks for text."""
+    if b'"application/json"' not in payload:
+        return None
+    config = orjson.loads(payload)["request"].get("generationConfig") or {}
+    if config.get("responseMimeType") != "application/json":
+        return None
+    schema = config.get("responseJsonSchema", {"type": "object"})
+    return schema if isinstance(schema, dict) else None
+
+
 def frame_line(line_id: str, payload: bytes) -> bytes:
     """A line of an input file: `payload` with its key in front."""
     return b"%b%b,%b" % (_KEY, orjson.dumps(line_id), payload[1:])

@@ -28,7 +28,7 @@ from gateway.clock import Clock
 from gateway.failures import StatusError
 from gateway_gemini.answer import failed
 from gateway_gemini.decode import decode_response, decode_row
-from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row, request_in
+from gateway_gemini.encode import EMBEDDINGS, asked_schema, dropped, encode_line, frame_line, inline_row, request_in
 from gateway_gemini.failures import already_exists, creating, is_about_key, read, repeatable
 from gateway_gemini.reading import count, items, mapping, text
 from gateway_gemini.remote import (
@@ -81,6 +81,10 @@ class GeminiProvider(Provider):
     def dropped(self, call: Call) -> Sequence[str]:
         """Hints that Gemini has no word for."""
         return dropped(call)
+
+    def output_schema(self, payload: bytes) -> Mapping[str, object] | None:
+        """The schema in Gemini's words: `responseJsonSchema`, or any object where only JSON was asked for."""
+        return asked_schema(payload)
 
     def frame(self, line_id: str, payload: bytes) -> bytes:
         """A line of an input file; the line id is its `key`."""

@@ -25,7 +25,7 @@ from gateway import (
 )
 from gateway.clock import Clock
 from gateway_gemini.answer import chat_answer, failed
-from gateway_gemini.encode import dropped
+from gateway_gemini.encode import asked_schema, dropped
 from gateway_gemini.reading import mapping, text
 from gateway_vertex.credentials import CredentialSource
 from gateway_vertex.decode import decode_row
@@ -88,6 +88,10 @@ class VertexProvider(Provider):
     def dropped(self, call: Call) -> Sequence[str]:
         """Hints that Gemini has no field for."""
         return dropped(call)
+
+    def output_schema(self, payload: bytes) -> Mapping[str, object] | None:
+        """The schema in Gemini's words: `responseJsonSchema`, or any object where only JSON was asked for."""
+        return asked_schema(payload)
 
     def frame(self, line_id: str, payload: bytes) -> bytes:
         """The line's name as a label of its request: the results repeat the request."""
