@@ -1,0 +1,58 @@
+"""Every gateway that dies at any durable step is continued by the next: every kind of provider, every scenario.
+
+The matrix runs in processes of its own (`python -m tests.crashes.matrix`); here it is cut into pieces for a build. All
+points of a marked kind, of one without a marker and of one without batches; of the others those around their calls,
+for that is where they differ. `make soak` tries all of them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WHOLE = ("openai", "anthropic")
+OTHERS = ("azure", "gemini", "groq", "kluster", "mistral", "openai-compatible", "together", "vertex")
+
+
+def matrix(*arguments: str) -> str:
+    """Run a piece of the matrix; what it printed, with every case that failed."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.crashes.matrix", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-10_000:] + ended.stderr[-4_000:]
+    return ended.stdout
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("scenario", ["walk", "trouble", "cancel"])
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_gateway_that_dies_at_any_step_is_continued(kind: str, scenario: str) -> None:
+    """Killed at each durable step and started again: answered once and right, never in two live batches, booked once."""
+    assert "0 failed" in matrix("--kind", kind, "--scenario", scenario)
+
+
+@pytest.mark.timeout(600)
+def test_a_gateway_without_batches_asks_again_what_it_was_asking() -> None:
+    """Killed at each step before a server without batches: at most `concurrency` requests are asked again, and counted."""
+    assert "0 failed" in matrix("--kind", "fanout")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_gateway_that_dies_around_a_call_is_continued(kind: str) -> None:
+    """Killed before and after each call of this kind's provider, which did it or not: everything comes out the same."""
+    assert "0 failed" in matrix("--kind", kind, "--calls", "--turns", "1")
+
+
+@pytest.mark.timeout(600)
+def test_a_gateway_that_dies_again_while_it_recovers_is_continued() -> None:
+    """Killed after a create call, and its successor at each of its own steps: the third one finishes all the same."""
+    assert "0 failed" in matrix("--kind", "openai", "--scenario", "trouble", "--turns", "1", "--twice", "submit:acted")
