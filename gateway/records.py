@@ -237,8 +237,8 @@ def line_id(marker: str, n: int) -> str:
 
 def line_number(marker: str, name: str) -> int | None:
     """Which line of the batch `marker` is called `name`; None when it is none of it."""
-    prefix, dash, number = name.rpartition("-")
-    if not dash or prefix != marker or not (number.isascii() and number.isdecimal()):
+    number = name.rpartition("-")[2]
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
         return None
-    n = int(number) if len(number) < 10 else -1
+    n = int(number)
     return n if line_id(marker, n) == name else None
