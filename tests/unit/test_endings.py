@@ -270,6 +270,15 @@ def test_every_line_ends_or_goes_back(result: Result | None, attempts: int, wish
         error_in(settlement)
 
 
+@pytest.mark.parametrize(("status", "body"), [(200, None), (500, {"choices": []}), (404, {"choices": []}), (0, {})])
+def test_an_answer_is_a_200_with_a_body(status: int, body: dict[str, object] | None) -> None:
+    """Neither a 200 without an answer nor what comes with another status is given to a caller as one, or billed."""
+    settlement = settled(Result(line_id="x", status=status, body=body), member_of())
+    assert settlement.ending is not None
+    assert settlement.ending.state is RequestState.FAILED
+    assert not settlement.billed
+
+
 def test_a_line_without_an_error_object_is_refused_in_our_words() -> None:
     """A 400 that says nothing still gives the caller an error object."""
     settlement = settled(Result(line_id="x-2", status=400))

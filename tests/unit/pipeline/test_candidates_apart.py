@@ -131,6 +131,28 @@ async def test_tables_of_one_account_share_their_doubts(tmp_path: Path) -> None:
         assert (await look(rig, reconciler, 1_000)).state is BatchState.SEALED
 
 
+async def test_doubt_at_another_address_in_use_stops_no_create(tmp_path: Path) -> None:
+    """Tables of one account at two addresses see nothing of each other's batches: neither waits for the other's doubt."""
+    clock = FakeClock()
+    remote = FakeRemote(clock=clock)
+    tables = {
+        name: ProviderTable(
+            name=name,
+            kind="fake",
+            account="shared",
+            settings={"api_key": "fake-key", "remote": remote, "base_url": f"http://{name}"},
+        )
+        for name in ("one", "two")
+    }
+    async with open_rig(tmp_path, plugin=UnmarkedProvider, tables=tables, clock=clock) as rig:
+        lost, other = await _sealed_for(rig, "one"), await _sealed_for(rig, "two")
+        batch = await rig.ledger.batches.intend(await _claim(rig, lost), clock.now())
+        await rig.ledger.batches.doubt(batch, "lost", clock.now())
+        batch = await _claim(rig, other)
+        await rig.upstream.guard(batch, submitter_of(rig).submit(batch))
+        assert remote.calls["submit"] == 1
+
+
 async def test_a_second_lost_create_is_looked_for_anew(tmp_path: Path) -> None:
     """Sent again and lost again: the listings of the first time say nothing of it, and the next create waits for another."""
     async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import Cache as CacheSettings
 from gateway.config import Polling, Retries
-from gateway.errors import Ambiguous, LedgerError
+from gateway.errors import Ambiguous, LedgerError, Retryable
+from gateway.pipeline.collector import Collector
 from gateway.pipeline.poller import Poller
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RemoteBatch
+from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeProvider
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
@@ -67,11 +70,7 @@ async def test_an_unwanted_batch_is_cancelled_at_the_provider(tmp_path: Path) ->
         await created(rig, await sealed(rig, "a"))
         await rig.ledger.requests.cancel(1, rig.clock.now(), CANCELLED)
         await rig.ledger.batches.mark_cancelling(await claimed(rig), rig.clock.now())
-        poller = Poller(
-            rig.upstream, rig.waiters, Polling(), rig.retries, rig.tasks,
-            submitted=asyncio.Event(), ended=asyncio.Event(), doubted=asyncio.Event(),
-        )  # fmt: skip
-        await poller.poll(await claimed(rig))
+        await poller_of(rig).poll(await claimed(rig))
         assert rig.remote.calls["cancel"] == 1
 
 
@@ -107,6 +106,14 @@ async def test_rows_without_names_prove_nothing(tmp_path: Path) -> None:
         assert rig.remote.duplicates() == {}
 
 
+def poller_of(rig: Rig) -> Poller:
+    """A poller that has asked nothing yet."""
+    return Poller(
+        rig.upstream, rig.waiters, Polling(), rig.retries, rig.tasks,
+        submitted=asyncio.Event(), ended=asyncio.Event(), doubted=asyncio.Event(),
+    )  # fmt: skip
+
+
 def reconciler_of(rig: Rig) -> Reconciler:
     """A reconciler of a process that has listed nothing yet."""
     return Reconciler(
@@ -125,3 +132,65 @@ async def created(rig: Rig, batch: BatchRow) -> None:
     """Make the one create call of a claimed batch."""
     submitter = Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
     await rig.upstream.guard(batch, submitter.submit(batch))
+
+
+async def test_a_row_of_no_line_is_on_no_bill(tmp_path: Path) -> None:
+    """A row with our marker and a number beyond our lines is counted as unknown, and not booked."""
+    async with open_case(tmp_path, 2, lambda case: [rows(case, 0, 1, 2, 77)]) as case:
+        assert (await case.collect()).state is BatchState.COLLECTED
+        [bill] = await case.rig.ledger.bills.totals()
+        assert (bill.lines, bill.wasted_lines) == (2, 0)
+        assert b'unknown_lines_total{provider="fake"} 2.0' in case.rig.metrics.render()
+
+
+async def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    """Half a download is deleted: on a full disk it would stand in the way of everything else."""
+    async with open_case(tmp_path, 1, lambda case: [rows(case, 0)]) as case:
+
+        async def breaks_off(_remote: RemoteBatch, to: Path) -> None:
+            to.write_bytes(b'{"half')
+            raise Retryable("the connection broke")
+
+        plugin = case.rig.router.providers["fake"].instance
+        plugin.fetch = breaks_off  # type: ignore[union-attr,method-assign]
+        await case.collect()
+        assert list(case.rig.upstream.spool.directory.glob("*")) == []
+
+
+async def test_what_was_adopted_is_no_copy_of_itself(tmp_path: Path) -> None:
+    """A batch whose creation was in doubt, and that was made once, is collected without a word of copies."""
+    async with open_rig(tmp_path) as rig:
+        rig.remote.after["submit"].append(Ambiguous("timeout"))
+        await created(rig, await sealed(rig, "a"))
+        assert (await looked(rig, reconciler_of(rig))).state is BatchState.SUBMITTED
+        await rig.clock.advance(3600)
+        await poller_of(rig).poll(await claimed(rig))
+        cache = Cache.open(tmp_path / "cache", CacheSettings())
+        collector = Collector(rig.upstream, rig.waiters, cache, rig.retries, rig.tasks, ended=asyncio.Event())
+        await collector.collect(await claimed(rig))
+        cache.close()
+        assert (await rig.batch()).state is BatchState.COLLECTED
+        assert b"duplicate_batches_total{" not in rig.metrics.render()
+
+
+async def test_a_breaker_holds_what_is_sealed_already(tmp_path: Path) -> None:
+    """When the create of one batch fails, the next one is not tried before the pause is over."""
+    async with open_rig(tmp_path) as rig:
+        rig.remote.before["submit"].append(Retryable("503"))
+        await created(rig, await sealed(rig, "a"))
+        await created(rig, await sealed(rig, "b"))
+        assert rig.remote.calls["submit"] == 1
+        await rig.clock.advance(10)
+        await created(rig, await claimed(rig))
+        assert rig.remote.calls["submit"] == 2
+
+
+async def test_a_file_is_uploaded_once(tmp_path: Path) -> None:
+    """A create that is tried again takes the file of the first time: no second one is left at the provider."""
+    async with open_rig(tmp_path) as rig:
+        rig.remote.before["submit"].append(Retryable("429"))
+        await created(rig, await sealed(rig, "a"))
+        await rig.clock.advance(10)
+        await created(rig, await claimed(rig))
+        assert (await rig.batch()).state is BatchState.SUBMITTED
+        assert rig.remote.uploads == 1
