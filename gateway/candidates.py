@@ -19,7 +19,7 @@ from gateway.store.shipping import BatchRow
 from gateway.upstream import NO_ROOM, Side, Upstream
 
 FETCH_SECONDS = 3600.0
-#: Rows without a line id that are passed over before a result file proves nothing.
+#: Rows that are read before a result file is believed to hold nothing of ours.
 ROWS_TO_READ = 1_000
 
 
@@ -77,15 +77,19 @@ async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: Remote
     rows.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         await upstream.call(side, "fetch", side.plugin.fetch(remote, rows), FETCH_SECONDS)
-        named = await asyncio.to_thread(_first_line_id, upstream, side, rows)
+        return await asyncio.to_thread(_told_by, upstream, batch, side, rows)
     except Missing:
         return None
     finally:
         rows.unlink(missing_ok=True)
-    return None if named is None else line_number(batch.marker, named) is not None
 
 
-def _first_line_id(upstream: Upstream, side: Side, rows: Path) -> str | None:
-    """The first line id that the rows name; runs in a thread."""
+def _told_by(upstream: Upstream, batch: BatchRow, side: Side, rows: Path) -> bool | None:
+    """Whether the first rows name a line of ours; None: they name none at all. Runs in a thread.
+
+    One that does proves the batch, whatever stands before it: a row that belongs to nobody disproves nothing.
+    """
     results = (upstream.decode(side, row) for row in islice(read_rows(rows), ROWS_TO_READ))
-    return next((result.line_id for result in results if result.line_id is not None), None)
+    named = (result.line_id for result in results if result.line_id is not None)
+    ours = [line_number(batch.marker, name) is not None for name in named]
+    return any(ours) if ours else None

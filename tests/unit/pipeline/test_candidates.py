@@ -140,6 +140,23 @@ async def test_of_two_candidates_the_proven_one_is_taken(tmp_path: Path) -> None
         assert (taken.state, taken.remote_id) == (BatchState.SUBMITTED, "fake-2")
 
 
+async def test_a_row_of_nobody_disproves_nothing(tmp_path: Path) -> None:
+    """A row that belongs to no line, whatever the order of the rows, does not hide that the others are ours."""
+
+    class StrayProvider(UnmarkedProvider):
+        async def fetch(self, remote: RemoteBatch, to: Path) -> None:
+            """Another's row, then ours."""
+            await super().fetch(remote, to)
+            rows = to.read_bytes()
+            stray = rows.splitlines(keepends=True)[0].replace(b'"custom_id":"', b'"custom_id":"not-')
+            to.write_bytes(stray + rows)
+
+    async with open_rig(tmp_path, plugin=StrayProvider) as rig:
+        await doubted(rig, "a", "b", created=True)
+        taken = await look(rig, reconciler_of(rig), 100)
+        assert (taken.state, taken.remote_id) == (BatchState.SUBMITTED, "fake-1")
+
+
 async def test_a_batch_known_to_be_another_of_ours_is_no_candidate(tmp_path: Path) -> None:
     """Remote batches that belong to other batches of ours are left out: the lost one is sent again after the quarantine."""
     async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
