@@ -7,6 +7,7 @@ waits for is in the ledger (`retry_at`), and is waited for all the same.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -23,6 +24,8 @@ from gateway.store.shipping import account_key
 
 #: A breaker never stays open longer than this.
 LONGEST_BREAK_SECONDS = 300.0
+#: What the kernel says of a disk, never of a connection.
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 T = TypeVar("T")
 
@@ -162,7 +165,8 @@ class Accounts:
         """What a plugin's coroutine returns, within a time.
 
         Raises the plugin's `ProviderError`; `TimeoutError` when the time is up; `PluginFault` for everything else, with the
-        traceback logged under the plugin's name. A refused key stops the account.
+        traceback logged under the plugin's name; `OSError` as it is when our own disk is full or fails. A refused key stops
+        the account.
         """
         try:
             async with asyncio.timeout(at_most_seconds):
@@ -180,6 +184,11 @@ class Accounts:
             if task is None or task.cancelling():
                 raise
             # The plugin's own, out of its libraries: it would end our step without a word, and the batch with it.
+            raise self.fault(provider, verb, error) from error
+        except OSError as error:
+            # A result file that cannot be written is no fault of the plugin's, nor is it one of the line.
+            if error.errno in DISK_ERRNOS:
+                raise
             raise self.fault(provider, verb, error) from error
         except Exception as error:
             raise self.fault(provider, verb, error) from error

@@ -130,6 +130,8 @@ def translated(error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error):
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         return LedgerError(f"the ledger's database failed ({name}): {error}; nothing was written")
+    if isinstance(error, OSError) and error.errno is not None:
+        return LedgerError(f"the ledger's files cannot be used: {error}; nothing was written")
     return error
 
 
