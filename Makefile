@@ -94,6 +94,10 @@ bench: venv ## Measure this machine against the goals; rewrites benchmarks/RESUL
 soak: venv ## Run a long mixed load with restarts; Ctrl-C ends it
 	@$(BIN)/python -m benchmarks.soak
 
+.PHONY: guards
+guards: venv ## Take each guard away once and see its test go red: 15 minutes; NAME=... for some
+	@$(BIN)/python -m tests.guards $(NAME)
+
 .PHONY: constraints
 constraints: venv ## Pin what .venv holds into constraints.txt
 	@echo "# What the tests last passed with; made by 'make constraints'." > $(VENV)/constraints.new
