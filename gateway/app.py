@@ -51,6 +51,8 @@ from gateway.upstream import Upstream
 RENEW_SECONDS = 5.0
 #: A worker whose write failed tries again after this long.
 LEDGER_PAUSE_SECONDS = 2.0
+#: Twice as long at most is waited, at stop, for what still answers a caller. Zero would mean: without an end.
+SHUTDOWN_SECONDS = 0.25
 #: Idle connections are kept this long for their client's next request.
 KEEP_ALIVE_SECONDS = 75.0
 
@@ -209,7 +211,7 @@ class Gateway:
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=0.0,
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
         await self._runner.setup()
         make = self._runner.server

@@ -8,7 +8,7 @@ finds it by name or fingerprint.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
@@ -218,11 +218,12 @@ class Intake:
         departures = self._waiters.take_departures()
         try:
             admissions = await self._admitted([arrival for arrival, _ in gathered], departures)
+        except asyncio.CancelledError:
+            # The gateway stops. The commit may go through all the same: then the callers' next try finds it.
+            _fail(gathered, Refusal("stopping", "The gateway is shutting down. Ask again in a moment."))
+            raise
         except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
-            for _, future in gathered:
-                if not future.cancelled():
-                    future.set_exception(_not_accepted(error))
-                    future.exception()
+            _fail(gathered, _not_accepted(error))
             return
         self._metrics.commit_size.observe(len(gathered))
         self._metrics.commit_seconds.observe(self._clock.monotonic() - began)
@@ -232,7 +233,7 @@ class Intake:
             else:
                 future.set_result(admission)
         pairs = zip(gathered, admissions, strict=True)
-        for name in {arrival.lane.provider for (arrival, _), admission in pairs if admission.fresh}:
+        for name in sorted({arrival.lane.provider for (arrival, _), admission in pairs if admission.fresh}):
             provider = self._router.providers.get(name)
             (self._unbatched if provider is not None and not provider.batches else self._arrived).set()
 
@@ -266,6 +267,14 @@ class Intake:
         if admission.fresh:
             self._metrics.requests_accepted.of(provider.name).inc(times)
         return Accepted(admission=admission, provider=provider.name)
+
+
+def _fail(gathered: Iterable[tuple[Arrival, asyncio.Future[Admission]]], error: Exception) -> None:
+    """Tell every caller of a group that it was not accepted."""
+    for _, future in gathered:
+        if not future.cancelled():
+            future.set_exception(error)
+            future.exception()
 
 
 def _telling(accepted: Accepted, names: str) -> Accepted:

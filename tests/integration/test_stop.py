@@ -114,6 +114,46 @@ async def test_a_delivery_that_is_being_noted_when_the_stop_comes_counts_once(
     assert given == [f"hit; sample={number}; of=2" for number in (1, 2, 1, 2)]
 
 
+async def test_a_call_that_is_being_recorded_is_sent_away(
+    tmp_path: Path, simulator: OpenAISimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commit may go through or not; its caller gets 503, and the stop does not wait for it."""
+    recording = asyncio.Event()
+
+    async def for_ever(*_: object) -> None:
+        recording.set()
+        await asyncio.Event().wait()
+
+    async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+        monkeypatch.setattr(house.gateway.ledger.requests, "admit", for_ever)
+        asked = begin(house, "on the threshold")
+        await recording.wait()
+        await stop(house)
+
+        assert ((await asked).status, (await asked).code) == (503, "stopping")
+
+
+async def test_a_caller_who_has_not_said_all_is_not_waited_for(tmp_path: Path, simulator: OpenAISimulator) -> None:
+    """Half a body is on the way when the stop comes: it ends all the same, long before the time for bodies is over."""
+    async with open_house(tmp_path, simulator=simulator) as house:
+        port = int(house.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        await house.until(lambda: _handled(house))
+        await stop(house)
+
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def _handled(house: House) -> bool:
+    """Whether the headers of a call have come in on every connection."""
+    runner = house.gateway._runner
+    assert runner is not None
+    assert runner.server is not None
+    return any(handler._request_in_progress for handler in runner.server.connections)
+
+
 async def test_a_stopped_gateway_takes_nothing_on(tmp_path: Path, simulator: OpenAISimulator) -> None:
     """A call that comes when the stop is over finds no listener: it was not accepted, and nobody may think so."""
     async with open_house(tmp_path, simulator=simulator) as house:
