@@ -125,7 +125,7 @@ class Intake:
             custom_id=incoming.custom_id,
             lane=LaneKey(provider=provider.name, endpoint=incoming.endpoint, model=routed.model),
             fingerprint=print_,
-            body_hash=body_hash(endpoint=incoming.endpoint, model=incoming.model, canonical=canonical),
+            body_hash=_named_hash(incoming, canonical),
             payload=line.payload,
             times=line.times,
             size=line_size(plugin, provider.limits, line.payload),
@@ -294,3 +294,10 @@ def _not_accepted(error: Exception) -> Exception:
     if isinstance(error, LedgerError):
         return Refusal("storage_failed", "The gateway could not record the request: it was not accepted. Try again.")
     return error
+
+
+def _named_hash(incoming: Incoming, canonical: bytes) -> bytes:
+    """What a name is bound to; without a name nobody will ask for it."""
+    if incoming.custom_id is None:
+        return b""
+    return body_hash(endpoint=incoming.endpoint, model=incoming.model, canonical=canonical)

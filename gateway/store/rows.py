@@ -56,7 +56,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     lane: LaneKey
     #: 32 bytes; two calls with the same one are the same question.
     fingerprint: bytes
-    #: Hash of the body alone: what a name is bound to.
+    #: Hash of the body alone: what a name is bound to; empty if there is no name.
     body_hash: bytes
     #: From `Provider.encode`; with `times`, of one child.
     payload: bytes
