@@ -49,8 +49,6 @@ from tests.crashes.points import CRASHED, Point, Watch, WatchedDatabase, Watched
 from tests.crashes.scenario import Question, Scenario
 from tests.crashes.times import GatewayClock, PluginClock, SharedClock
 
-#: By how much the clock is turned when nothing is under way: less than a boot's lease.
-STEP_SECONDS = 10.0
 #: A case that has not ended after so many turns never will.
 MOST_TURNS = 1_500
 #: A life that takes longer hangs; real time.
@@ -213,7 +211,7 @@ def configuration(stage: Stage) -> Configuration:
         server=Server(port=0),
         storage=Storage(directory=stage.directory / "storage", retention_days=RETENTION_DAYS),
         batching=Batching(window_seconds=5.0, idle_seconds=2.0),
-        polling=Polling(min_seconds=2.0, max_seconds=10.0),
+        polling=Polling(min_seconds=stage.scenario.poll_seconds, max_seconds=10.0),
         retries=Retries(max_attempts=6, backoff_seconds=2.0, breaker_seconds=2.0, quarantine_seconds=20.0),
         waiting=Waiting(grace_seconds=10.0),
         providers=MappingProxyType({"sim": table}),
@@ -254,7 +252,7 @@ class Callers:
             if await condition():  # type: ignore[operator]
                 return
             await self._watch.quiet()
-            clock.turn(STEP_SECONDS)
+            clock.turn(self._stage.scenario.step_seconds)
         batches = await self._gateway.ledger.batches.listed()
         raise Broken(f"it does not end: {self._notes}, {batches}")
 

@@ -39,12 +39,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One story. `certain`: whatever dies, the same lines are paid in the end."""
+    """One story. `certain`: whatever dies, the same lines are paid in the end.
+
+    The clock is turned by `step_seconds`, less than a boot's lease, when nothing is under way.
+    """
 
     name: str
     questions: tuple[Question, ...]
     faults: tuple[Fault, ...] = ()
     simulated: SandboxSettings = SIMULATED
+    poll_seconds: float = 2.0
+    step_seconds: float = 10.0
     certain: bool = True
     #: Whether a kind without batches has it too.
     single: bool = False
@@ -116,8 +121,11 @@ CANCEL = Scenario(
     # Long enough for the janitor to come round, and for a batch to be cancelled while it runs.
     faults=(_fault(FaultKind.STATUS, Operation.UPLOAD, status=503, times=3),),
     simulated=SandboxSettings(
-        validating_seconds=0.0, running_seconds=50.0, finalizing_seconds=0.0, max_creates_per_hour=None
+        validating_seconds=0.0, running_seconds=60.0, finalizing_seconds=0.0, max_creates_per_hour=None
     ),
+    # The janitor comes round while no poll is under way, at least every other time.
+    poll_seconds=9.0,
+    step_seconds=7.0,
     certain=False,
 )
 

@@ -100,6 +100,9 @@ def _serve(simulator_class: type[Simulator], clock: SharedClock, told: int, log:
 
 async def _provide(simulator_class: type[Simulator], clock: SharedClock, told: int) -> None:
     simulator = simulator_class(clock=clock, name="sim")
+    if hasattr(simulator, "keeps_cancelled"):
+        # What its provider does is not known; here everything that was answered can be read.
+        simulator.keeps_cancelled = True
     async with SandboxServer([simulator]) as server:
         app = web.Application()
         control = _Control(simulator)
