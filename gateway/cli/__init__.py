@@ -19,6 +19,7 @@ COMMANDS = {
     "batches": "ledger",
     "requests": "ledger",
     "result": "ledger",
+    "reconcile": "reconcile",
     "cancel": "steer",
     "flush": "steer",
     "new-plugin": "authoring",

@@ -194,6 +194,9 @@ SELECT id FROM batches WHERE state IN (SELECT value FROM json_each(:states)) ORD
 SELECT id FROM batches
 WHERE state NOT IN ('collected', 'dissolved') AND state = 'sealed' AND sealed_at < :before ORDER BY id LIMIT :limit;
 
+-- name: batch_names
+SELECT id, marker, remote_id, state, discarded FROM batches ORDER BY id;
+
 -- name: undiscarded
 SELECT id FROM batches
 WHERE state IN ('collected', 'dissolved') AND discarded = 0 AND retry_at <= :now ORDER BY retry_at LIMIT :limit;

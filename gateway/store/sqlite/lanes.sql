@@ -101,6 +101,10 @@ UPDATE boots SET alive_until = :alive_until WHERE id = :boot AND ended_at IS NUL
 -- name: end_boot
 UPDATE boots SET ended_at = :now WHERE id = :boot AND ended_at IS NULL;
 
+-- name: last_alive
+-- Until when the process lived that wrote last, before the boot :boot.
+SELECT max(coalesce(ended_at, alive_until)) FROM boots WHERE id <> :boot;
+
 -- name: dead_boots
 SELECT id, coalesce(ended_at, alive_until) FROM boots
 WHERE id <> :boot AND (ended_at IS NOT NULL OR alive_until <= :now) ORDER BY id LIMIT :limit;
