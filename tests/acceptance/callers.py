@@ -122,14 +122,20 @@ async def leave_and_come_back(clients: Clients, question: Question) -> Answer:
 
 
 async def hang_up(clients: Clients, question: Question) -> Answer:
-    """A caller who goes away when the gateway has begun to answer, and asks again like anybody."""
-    head = {"Content-Type": "application/json", "x-stainless-read-timeout": "1"}
+    """A caller who goes away when the gateway has begun to answer, and tries again.
+
+    Every call says that it is a try of the same one: a gateway that has not noticed yet who went away would else take the
+    second for another sample.
+    """
+    headers = {"Content-Type": "application/json", "x-stainless-retry-count": "1"}
     body = request_body(question.text + question.filler, model=question.model)
-    async with clients.http.stream("POST", "/v1/chat/completions", content=body, headers=head) as response:
-        if response.status_code != 200:
-            raise httpx2.RemoteProtocolError(f"status {response.status_code}")
+    early = {**headers, "x-stainless-read-timeout": "1"}
+    async with clients.http.stream("POST", "/v1/chat/completions", content=body, headers=early) as response:
+        _refuse_a_503(response)
     await asyncio.sleep(AGAIN_SECONDS)
-    return await insist(ask_patiently, clients, question)
+    response = await clients.http.post("/v1/chat/completions", content=body, headers=headers)
+    _refuse_a_503(response)
+    return _told(ChatCompletion.model_validate(response.json()))
 
 
 MANNERS: tuple[Manner, ...] = (ask_patiently, ask_hastily, stream, leave_and_come_back, hang_up)
@@ -161,10 +167,15 @@ async def _leave(http: httpx2.AsyncClient, question: Question, headers: Mapping[
     body = request_body(question.text + question.filler, model=question.model)
     detached = {"Prefer": "respond-async", "Content-Type": "application/json", **headers}
     response = await http.post("/v1/chat/completions", content=body, headers=detached)
+    _refuse_a_503(response)
+    return response
+
+
+def _refuse_a_503(response: httpx2.Response) -> None:
+    """What plain HTTP has to do itself: a gateway that stops is one that went away."""
     if response.status_code == 503:
         raise httpx2.RemoteProtocolError("the gateway is stopping")
-    assert response.status_code in (200, 202), response.text
-    return response
+    assert response.status_code in (200, 202), response
 
 
 def _told(completion: ChatCompletion) -> Answer:
