@@ -174,7 +174,7 @@ class Collector:
             # On a full disk half a download would stand in the way of everything else.
             partial.unlink(missing_ok=True)
             raise
-        await asyncio.to_thread(partial.replace, rows)
+        await asyncio.to_thread(self._upstream.spool.adopt_rows, batch.marker, partial)
         self._upstream.metrics.fetches.of(side.provider.name, "whole").inc()
         return await self._ledger.batches.fetched(batch)
 
