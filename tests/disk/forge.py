@@ -169,7 +169,7 @@ def cut_power(order: dict[str, Any]) -> None:
 
         pid, pipe = _forked(accept)
         with os.fdopen(pipe, "rb") as told:
-            names = [told.readline() for _ in range(20 + 7 * number)]
+            names = [told.readline() for _ in range(20 + 2 * number)]
             os.kill(pid, signal.SIGKILL)
             names += told.readlines()
         os.waitpid(pid, 0)
