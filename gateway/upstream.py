@@ -22,11 +22,13 @@ from gateway.judging import Judge
 from gateway.metrics import Metrics
 from gateway.prices import Prices
 from gateway.provider import Provider
-from gateway.records import Batch, RemoteBatch, RemoteState, Result, new_marker
+from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, Result, new_marker
 from gateway.routing import Router
 from gateway.spool import Spool
+from gateway.store.batches import SETTLE_AT_MOST
 from gateway.store.ledger import Ledger
-from gateway.store.shipping import BatchRow, Settled
+from gateway.store.rows import Ending
+from gateway.store.shipping import BatchRow, Member, Settled, Settlement
 
 #: A batch whose provider is gone, or whose plugin misbehaves, is looked at again after this long.
 PARK_SECONDS = 300.0
@@ -41,6 +43,8 @@ LONGEST_TOKEN_PAUSE_SECONDS = 3600.0
 #: Why results are not fetched now.
 NO_ROOM = "the disk is nearly full: the results stay at the provider until there is room"
 
+#: A remote batch that is older than its window and this is cancelled by us: some providers never end one.
+OVERDUE_SECONDS = 86_400.0
 #: Bound on one call that asks a provider to stop a batch.
 CANCEL_SECONDS = 60.0
 
@@ -188,6 +192,46 @@ class Upstream:
             at_least=wish or 0.0,
         )
 
+    async def give_up(self, batch: BatchRow, ending: Ending) -> list[Settled]:
+        """End what is left of a claimed batch that was sent, and of which nothing more will be heard.
+
+        It is never sent again: the provider may have run it, and may run it still. Lines whose cancel was wished end cancelled,
+        the others with `ending`; what they cost is not known.
+        """
+        now = self.clock.now()
+        members = await asyncio.to_thread(self.members, batch)
+        self.log(batch).error(
+            "batch_given_up", state=batch.state.value, reason=batch.parked_reason, lines=len(members)
+        )
+        self.metrics.batches_dissolved.of(batch.lane.provider, "given_up").inc()
+        if batch.state is not BatchState.ENDED:
+            refused = {member.n: ending for member in members if member.cancel_at is None}
+            _, settled = await self.ledger.batches.dissolve(batch, now, refused)
+        else:
+            settled = await self._settle_lost(batch, members, ending, now)
+            await self.ledger.batches.collected(batch, now)
+        self.arrived.set()
+        return settled
+
+    async def _settle_lost(
+        self, batch: BatchRow, members: Sequence[Member], ending: Ending, now: float
+    ) -> list[Settled]:
+        settled: list[Settled] = []
+        for start in range(0, len(members), SETTLE_AT_MOST):
+            lines = [
+                Settlement(
+                    n=member.n, status=0, ending=None if member.cancel_at is not None else ending, trouble="missing"
+                )
+                for member in members[start : start + SETTLE_AT_MOST]
+            ]
+            settled += await self.ledger.batches.settle(batch, lines, now)
+        return settled
+
+    def members(self, batch: BatchRow) -> list[Member]:
+        """The requests that are in a batch and not settled; for threads."""
+        with self.ledger.database.reader() as session:
+            return list(self.ledger.batches.members(session, batch.id))
+
     async def cancel_copies(self, batch: BatchRow, side: Side, copies: Sequence[RemoteBatch]) -> None:
         """Stop remote batches that repeat one of ours; each is counted, whatever it still costs."""
         for copy in copies:
@@ -248,6 +292,14 @@ class Upstream:
         """A logger that says which batch it is about."""
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         return logger.bind(batch_id=batch.id, provider=batch.lane.provider, model=batch.lane.model)
+
+
+def deadline(batch: BatchRow, window_seconds: float, give_up_hours: float) -> float:
+    """When a batch that was sent is given up: `give_up_hours` after the provider should have ended it, or has."""
+    if batch.ended_at is not None:
+        return batch.ended_at + OVERDUE_SECONDS + give_up_hours * 3600
+    sent = batch.submitted_at if batch.submitted_at is not None else batch.last_sent_at
+    return (batch.sealed_at if sent is None else sent) + window_seconds + OVERDUE_SECONDS + give_up_hours * 3600
 
 
 def remote_of(batch: BatchRow) -> RemoteBatch:

@@ -1,21 +1,23 @@
 """What must happen in the end: nothing waits for ever, nothing is kept for ever.
 
-Takes requests that are `queued` too long and leaves them `expired`, queued ones nobody waits for any more (if so
-configured) and leaves them `cancelled`; takes batches that are `collected` or `dissolved` and leaves nothing of them
-at the provider. If the process dies half-way, the next round finds what is left.
+Takes requests that are `queued` too long, or in batches of which nothing is heard any more, and leaves them `expired`;
+queued ones nobody waits for any more (if so configured) and leaves them `cancelled`; takes batches that are `collected`
+or `dissolved` and leaves nothing of them at the provider. If the process dies half-way, the next round finds what is left.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from gateway.config import Retries, Server, Storage
 from gateway.endings import cancelled, failure
 from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RequestState
+from gateway.records import BatchState, Limits, RequestState
+from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
-from gateway.upstream import Upstream, remote_of, trouble
+from gateway.upstream import HITCHES, Upstream, deadline, remote_of, trouble
 
 TICK_SECONDS = 15.0
 AT_ONCE = 500
@@ -52,6 +54,7 @@ class Janitor:
             pass
         await self._give_up(now)
         await self._give_up_unsent(now)
+        await self._give_up_lost(now)
         if self._server.on_disconnect == "cancel":
             await self._cancel_abandoned(now)
         await self._cancel_batches(now)
@@ -61,24 +64,63 @@ class Janitor:
         while await self._ledger.requests.forget(forget_before, AT_ONCE) == AT_ONCE:
             pass
 
-    async def _give_up(self, now: float) -> None:
-        """Queued for longer than anybody waits: the request ends, and says so."""
-        hours = self._retries.give_up_hours
-        ending = failure(
+    def _unsent(self) -> Ending:
+        return failure(
             "expired",
-            f"The request could not be sent to its provider within {hours:g} hours (retries.give_up_hours).",
+            "The request could not be sent to its provider within "
+            f"{self._retries.give_up_hours:g} hours (retries.give_up_hours).",
             state=RequestState.EXPIRED,
         )
-        while ended := await self._ledger.requests.give_up(now - hours * 3600, ending, now, AT_ONCE):
+
+    async def _give_up(self, now: float) -> None:
+        """Queued for longer than anybody waits: the request ends, and says so."""
+        ending, before = self._unsent(), now - self._retries.give_up_hours * 3600
+        while ended := await self._ledger.requests.give_up(before, ending, now, AT_ONCE):
             self._waiters.wake(dict.fromkeys(ended, ending))
 
     async def _give_up_unsent(self, now: float) -> None:
-        """Batches that could not be sent for as long: their requests go back, and are given up in the next round."""
+        """Batches that could not be sent for as long: requests that have waited too long end with them, the others go back.
+
+        They end here and not in the next round: until then the batcher would have sealed them anew.
+        """
         before = now - self._retries.give_up_hours * 3600
         for waiting in await self._ledger.batches.unsent(before, BATCHES_AT_ONCE):
             batch = await self._ledger.batches.claim_one(waiting.id)
             if batch is not None:
-                await self._upstream.guard(batch, self._take_apart(batch, now))
+                await self._upstream.guard(batch, self._end_unsent(batch, now, before))
+
+    async def _end_unsent(self, batch: BatchRow, now: float, before: float) -> None:
+        members = await asyncio.to_thread(self._upstream.members, batch)
+        old = (member.n for member in members if member.queued_at < before and member.cancel_at is None)
+        await self._take_apart(batch, now, dict.fromkeys(old, self._unsent()))
+
+    async def _give_up_lost(self, now: float) -> None:
+        """Batches that were sent, and of which nothing has been heard for as long: their requests end, and are not sent again.
+
+        Their provider was taken out of the configuration, its key is refused, nobody answers, its plugin fails: it may have
+        run them all the same.
+        """
+        hours = self._retries.give_up_hours
+        for lost in await self._ledger.batches.lost(now - hours * 3600, HITCHES, AT_ONCE):
+            provider = self._upstream.router.providers.get(lost.lane.provider)
+            window = Limits().window_seconds if provider is None else provider.limits.window_seconds
+            if now < deadline(lost, window, hours):
+                continue
+            batch = await self._ledger.batches.claim_one(lost.id)
+            if batch is not None:
+                await self._upstream.guard(batch, self._end_lost(batch))
+
+    async def _end_lost(self, batch: BatchRow) -> None:
+        ending = failure(
+            "expired",
+            f"Nothing was heard of the batch of this request for {self._retries.give_up_hours:g} hours after provider "
+            f"{batch.lane.provider!r} should have ended it (retries.give_up_hours). It may have been run.",
+            state=RequestState.EXPIRED,
+            provider=batch.lane.provider,
+            batch=batch.id,
+        )
+        settled = await self._upstream.give_up(batch, ending)
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
     async def _cancel_abandoned(self, now: float) -> None:
         ending = cancelled()
@@ -94,14 +136,14 @@ class Janitor:
 
     async def _stop(self, batch: BatchRow, now: float) -> None:
         if batch.state is BatchState.SEALED:
-            await self._take_apart(batch, now)
+            await self._take_apart(batch, now, {})
         else:
             await self._ledger.batches.mark_cancelling(batch, now)
 
-    async def _take_apart(self, batch: BatchRow, now: float) -> None:
+    async def _take_apart(self, batch: BatchRow, now: float, refused: Mapping[int, Ending]) -> None:
         """Dissolve a claimed batch that was not sent; one that has been sent since it was listed is let go."""
         if batch.state is BatchState.SEALED:
-            _, settled = await self._ledger.batches.dissolve(batch, now, {})
+            _, settled = await self._ledger.batches.dissolve(batch, now, refused)
             self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
         else:
             await self._ledger.batches.release(

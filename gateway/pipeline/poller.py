@@ -1,7 +1,7 @@
 """Ask providers how their batches are.
 
-Takes batches in `submitted`, leaves them in `ended`, in `dissolved` when the provider refused them, or in
-`reconciling` when it does not know them. If the process dies half-way the batch is still `submitted`, and is asked
+Takes batches in `submitted`, leaves them in `ended`, in `dissolved` when the provider refused them or never ends them,
+or in `reconciling` when it does not know them. If the process dies half-way the batch is still `submitted`, and is asked
 for again: a poll changes nothing. While the disk is short, polls that change nothing are not written down either.
 """
 
@@ -12,6 +12,7 @@ import math
 import random
 
 from gateway.config import Polling, Retries
+from gateway.endings import failure
 from gateway.errors import (
     BatchwayError,
     Missing,
@@ -23,10 +24,20 @@ from gateway.errors import (
     Unauthorised,
 )
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch, RemoteState
+from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
-from gateway.upstream import CANCEL_SECONDS, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+from gateway.upstream import (
+    CANCEL_SECONDS,
+    OVERDUE_SECONDS,
+    PARK_SECONDS,
+    Side,
+    Upstream,
+    backoff,
+    deadline,
+    remote_of,
+    trouble,
+)
 
 #: Polls under way at the same time.
 AT_ONCE = 8
@@ -34,8 +45,8 @@ TICK_SECONDS = 1.0
 #: Batches that are looked at on a short disk; nobody has as many under way.
 LOOK_AT_MOST = 1_000
 POLL_SECONDS = 60.0
-#: A remote batch that is older than its window and this is cancelled by us: some providers never end one.
-OVERDUE_SECONDS = 86_400.0
+#: How long a remote batch that should be over has to stop after this process first asked it to.
+STOPPING_SECONDS = 3_600.0
 LONGEST_TROUBLE_SECONDS = 300.0
 #: Intervals differ by up to this share, so that batches sealed together are not polled together.
 JITTER = 0.1
@@ -74,6 +85,8 @@ class Poller:
         self._ended = ended
         self._doubted = doubted
         self._room = asyncio.Semaphore(AT_ONCE)
+        #: When this process first asked an overdue remote batch to stop, by batch; monotonic.
+        self._stopping: dict[int, float] = {}
         #: When to look again, by batch; only while the disk is short. Infinite: under way.
         self._look_at: dict[int, float] = {}
 
@@ -169,7 +182,9 @@ class Poller:
 
     async def _answered(self, batch: BatchRow, side: Side, remote: RemoteBatch) -> None:
         now = self._upstream.clock.now()
-        if remote.state is RemoteState.RUNNING:
+        if remote.state is RemoteState.RUNNING and self._never_ends(batch, side):
+            await self._give_up(batch)
+        elif remote.state is RemoteState.RUNNING:
             await self._ledger.batches.polled(batch, remote, now + self._pause(batch, side))
         elif remote.state is RemoteState.ENDED:
             await self._ledger.batches.ended(batch, remote, now)
@@ -179,6 +194,28 @@ class Poller:
             self._ended.set()
         else:
             await self._refused(batch, side, remote.refusal or ProviderError("refused without a reason"))
+
+    def _never_ends(self, batch: BatchRow, side: Side) -> bool:
+        """Whether a remote batch runs on however often it was told to stop: its requests cannot wait for ever."""
+        first = self._stopping.get(batch.id)
+        if first is None or self._upstream.clock.monotonic() - first < STOPPING_SECONDS:
+            return False
+        limit = deadline(batch, side.provider.limits.window_seconds, self._retries.give_up_hours)
+        return self._upstream.clock.now() >= limit
+
+    async def _give_up(self, batch: BatchRow) -> None:
+        """It runs still, so that nothing of it may be sent again."""
+        del self._stopping[batch.id]
+        ending = failure(
+            "expired",
+            "The provider has not ended the batch of this request, though it was told to stop; it was given up "
+            f"{self._retries.give_up_hours:g} hours later (retries.give_up_hours).",
+            state=RequestState.EXPIRED,
+            provider=batch.lane.provider,
+            batch=batch.id,
+        )
+        settled = await self._upstream.give_up(batch, ending)
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
     async def _refused(self, batch: BatchRow, side: Side, refusal: ProviderError) -> None:
         if isinstance(refusal, Unauthorised):
@@ -219,6 +256,8 @@ class Poller:
     def _to_be_cancelled(self, batch: BatchRow, side: Side) -> bool:
         since = batch.submitted_at if batch.submitted_at is not None else batch.sealed_at
         overdue = self._upstream.clock.now() - since > side.provider.limits.window_seconds + OVERDUE_SECONDS
+        if overdue:
+            self._stopping.setdefault(batch.id, self._upstream.clock.monotonic())
         return overdue or batch.cancel_at is not None
 
     async def _cancel(self, batch: BatchRow, side: Side, remote: RemoteBatch) -> None:

@@ -177,6 +177,10 @@ class Batches:
         """Batches that were sealed before then and are still not sent, oldest first."""
         return await self._listing("unsent", {"before": sealed_before, "limit": limit})
 
+    async def lost(self, heard_before: float, troubles: int, limit: int) -> list[BatchRow]:
+        """Batches that were sent before then and met so many troubles in a row since; those heard of longest ago first."""
+        return await self._listing("lost", {"before": heard_before, "troubles": troubles, "limit": limit})
+
     async def cancel_members(self, batch_id: int, ending: Ending, now: float) -> int | None:
         """Wish every unsettled line of an open batch cancelled: each ends with `ending` unless it is answered.
 
