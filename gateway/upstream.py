@@ -200,9 +200,7 @@ class Upstream:
         """
         now = self.clock.now()
         members = await asyncio.to_thread(self.members, batch)
-        self.log(batch).error(
-            "batch_given_up", state=batch.state.value, reason=batch.parked_reason, lines=len(members)
-        )
+        self.log(batch).error("batch_given_up", state=batch.state.value, reason=batch.parked_reason, lines=len(members))
         self.metrics.batches_dissolved.of(batch.lane.provider, "given_up").inc()
         if batch.state is not BatchState.ENDED:
             refused = {member.n: ending for member in members if member.cancel_at is None}
