@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import Batch, Retryable
+from gateway import Batch, RemoteBatch, RemoteState, Retryable
+from gateway.clock import as_datetime
 from gateway.testing import FakeClock
 from gateway_openai import OpenAIProvider
+from gateway_openai.listing import oldest_first
 from gateway_openai.settings import OpenAISettings
 
 
@@ -29,3 +31,13 @@ async def test_a_list_that_never_ends_is_no_empty_list(tmp_path: Path, monkeypat
     with pytest.raises(Retryable):
         await provider.find(batch)
     await provider.aclose()
+
+
+def test_the_oldest_comes_first() -> None:
+    """Of several batches of one create the oldest is ours, whatever the order of the list; unknown times come last."""
+    seen = [
+        RemoteBatch(remote_id=name, state=RemoteState.RUNNING, created=None if at is None else as_datetime(at))
+        for name, at in (("c", 30.0), ("unknown", None), ("a", 10.0), ("b", 20.0))
+    ]
+
+    assert [remote.remote_id for remote in oldest_first(seen)] == ["a", "b", "c", "unknown"]

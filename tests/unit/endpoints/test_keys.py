@@ -119,6 +119,13 @@ def test_no_header_but_the_right_one_opens(authorization: str) -> None:
     refused(Keyring(CLIENTS, TOKEN), authorization)
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Token", "Negotiate", "bearerx"])
+def test_a_key_in_another_scheme_is_none(scheme: str) -> None:
+    """What is right behind `Bearer` is nothing behind another word: each scheme has its own reading of what follows."""
+    refused(Keyring(CLIENTS, TOKEN), f"{scheme} key-a")
+    refused(Keyring(CLIENTS, TOKEN), f"{scheme} {TOKEN}")
+
+
 def test_the_token_is_made_once_and_the_owners_alone(tmp_path: Path) -> None:
     """The first start makes a token that only the owner can read, the next one finds it."""
     token = operator_token(tmp_path)
