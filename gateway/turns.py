@@ -45,13 +45,21 @@ class Turns:
             claimed = await self._upstream.ledger.batches.claim(self._states, self._upstream.clock.now(), 1, busy)
             if not claimed:
                 return begun
-            self._running[claimed[0].account_key] += 1
-            self._tasks.spawn(f"{self._name}.{claimed[0].id}", self._one(claimed[0], work))
+            self.give(claimed[0], lambda batch: self._upstream.guard(batch, work(batch)))
             begun += 1
+
+    def has_room(self, batch: BatchRow) -> bool:
+        """Whether its account has a turn left."""
+        return self._running[batch.account_key] < self._at_once
+
+    def give(self, batch: BatchRow, work: Callable[[BatchRow], Coroutine[object, object, None]]) -> None:
+        """Begin `work` with a batch that was chosen elsewhere; it has to guard itself."""
+        self._running[batch.account_key] += 1
+        self._tasks.spawn(f"{self._name}.{batch.id}", self._one(batch, work))
 
     async def _one(self, batch: BatchRow, work: Callable[[BatchRow], Coroutine[object, object, None]]) -> None:
         try:
-            await self._upstream.guard(batch, work(batch))
+            await work(batch)
         finally:
             self._running[batch.account_key] -= 1
             self._over.set()

@@ -26,10 +26,13 @@ from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
+from gateway.turns import Turns
 from gateway.upstream import HITCHES, NO_ROOM, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
 
-#: Batches collected at the same time.
+#: Batches of each account fetched at the same time: a download that hangs holds up nobody else's.
 AT_ONCE = 2
+#: Batches settled at the same time, of all accounts: that is work for this process.
+SETTLED_AT_ONCE = 2
 TICK_SECONDS = 2.0
 #: Rows settled in one commit.
 ROWS_AT_ONCE = 500
@@ -68,47 +71,37 @@ class Collector:
         self._retries = retries
         self._tasks = tasks
         self._ended = ended
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(upstream, tasks, "collect", (BatchState.ENDED,), at_once=AT_ONCE, over=ended)
+        self._settling = asyncio.Semaphore(SETTLED_AT_ONCE)
 
     async def run(self) -> None:
         """Collect for ever."""
         while True:
-            await self._room.acquire()
-            self._room.release()
             self._ended.clear()
             if not await self.tick():
                 await wait_for_event(self._upstream.clock, self._ended, TICK_SECONDS)
 
     async def tick(self) -> int:
-        """Begin with every batch that is ready, as far as there is room; returns how many."""
+        """Begin with every batch that is ready, as far as its account has room; returns how many."""
+        if self._ledger.database.has_room():
+            return await self._turns.begin(self.collect)
+        return await self._collect_fetched()
+
+    async def _collect_fetched(self) -> int:
+        """As `tick` while the disk is short: only batches whose results are on it already."""
+        now = self._upstream.clock.now()
         begun = 0
-        while not self._room.locked():
-            claimed = await self._next()
-            if claimed is None:
-                break
-            await self._room.acquire()
-            self._tasks.spawn(f"collect.{claimed.id}", self._one(claimed))
-            begun += 1
+        for batch in await self._ledger.batches.listed([BatchState.ENDED]):
+            if not batch.fetched or batch.retry_at > now or not self._turns.has_room(batch):
+                continue
+            claimed = await self._ledger.batches.claim_one(batch.id)
+            if claimed is not None:
+                self._turns.give(claimed, self._guarded)
+                begun += 1
         return begun
 
-    async def _next(self) -> BatchRow | None:
-        """Claim the next batch to collect; while the disk is short only one whose results are on it already."""
-        now = self._upstream.clock.now()
-        if self._ledger.database.has_room():
-            return next(iter(await self._ledger.batches.claim([BatchState.ENDED], now, 1)), None)
-        for batch in await self._ledger.batches.listed([BatchState.ENDED]):
-            if batch.fetched and batch.retry_at <= now:
-                claimed = await self._ledger.batches.claim_one(batch.id)
-                if claimed is not None:
-                    return claimed
-        return None
-
-    async def _one(self, batch: BatchRow) -> None:
-        try:
-            await self._upstream.guard(batch, self.collect(batch))
-        finally:
-            self._room.release()
-            self._ended.set()
+    async def _guarded(self, batch: BatchRow) -> None:
+        await self._upstream.guard(batch, self.collect(batch))
 
     async def collect(self, batch: BatchRow) -> None:
         """Take one claimed batch as far as it goes now."""
@@ -129,7 +122,8 @@ class Collector:
             await self._upstream.park(batch, "the result file has too few rows", wait)
             return
         try:
-            await self._settle_all(batch, side)
+            async with self._settling:
+                await self._settle_all(batch, side)
         except PluginFault as error:
             await self._upstream.park(batch, trouble(error), PARK_SECONDS)
             return

@@ -27,6 +27,7 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
+from gateway.turns import Turns
 from gateway.upstream import (
     CANCEL_SECONDS,
     OVERDUE_SECONDS,
@@ -39,7 +40,7 @@ from gateway.upstream import (
     trouble,
 )
 
-#: Polls under way at the same time.
+#: Polls under way at the same time of each account: one that hangs holds up nobody else's.
 AT_ONCE = 8
 TICK_SECONDS = 1.0
 #: Batches that are looked at on a short disk; nobody has as many under way.
@@ -80,11 +81,10 @@ class Poller:
         self._waiters = waiters
         self._polling = polling
         self._retries = retries
-        self._tasks = tasks
         self._submitted = submitted
         self._ended = ended
         self._doubted = doubted
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(upstream, tasks, "poll", (BatchState.SUBMITTED,), at_once=AT_ONCE, over=submitted)
         #: When this process first asked an overdue remote batch to stop, by batch; monotonic.
         self._stopping: dict[int, float] = {}
         #: When to look again, by batch; only while the disk is short. Infinite: under way.
@@ -103,28 +103,19 @@ class Poller:
         if not self._ledger.database.has_room():
             return await self._look_at_all()
         self._look_at = {number: at for number, at in self._look_at.items() if at == math.inf}
-        claimed = await self._ledger.batches.claim([BatchState.SUBMITTED], self._upstream.clock.now(), AT_ONCE)
-        for batch in claimed:
-            await self._room.acquire()
-            self._tasks.spawn(f"poll.{batch.id}", self._one(batch))
-        return len(claimed)
-
-    async def _one(self, batch: BatchRow) -> None:
-        try:
-            await self._upstream.guard(batch, self.poll(batch))
-        finally:
-            self._room.release()
+        return await self._turns.begin(self.poll)
 
     async def _look_at_all(self) -> int:
         """As `tick` on a short disk: nothing is claimed, and when to ask again is kept in memory."""
         now = self._upstream.clock.now()
         batches = await self._ledger.batches.listed([BatchState.SUBMITTED], LOOK_AT_MOST)
         due = [batch for batch in batches if self._look_at.get(batch.id, batch.retry_at) <= now]
-        for batch in due:
-            await self._room.acquire()
+        begun = 0
+        for batch in filter(self._turns.has_room, due):
             self._look_at[batch.id] = math.inf
-            self._tasks.spawn(f"look.{batch.id}", self._look(batch))
-        return len(due)
+            self._turns.give(batch, self._look)
+            begun += 1
+        return begun
 
     async def _look(self, batch: BatchRow) -> None:
         pause = self._polling.max_seconds
@@ -135,7 +126,6 @@ class Poller:
             self._upstream.log(batch).info("batch_hitch", reason=trouble(error), seconds=round(pause, 1))
         finally:
             self._look_at[batch.id] = self._upstream.clock.now() + pause
-            self._room.release()
 
     async def _looked(self, batch: BatchRow) -> float:
         """Ask for a batch that is not claimed; claim it and write only if it is over. Returns the seconds until the next look."""
