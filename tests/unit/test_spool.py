@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_slices_rest_and_lose_nothing() -> None:
 def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever finds a file under its name after the loss of power finds all of it."""
     path = tmp_path / "x.jsonl"
-    named_when_synced: list[bool] = []
-    monkeypatch.setattr("gateway.spool.sync", lambda _descriptor: named_when_synced.append(path.exists()))
+    synced: list[tuple[bool, int]] = []
+    monkeypatch.setattr("gateway.spool.sync", lambda each: synced.append((path.exists(), os.fstat(each).st_size)))
     write_whole(path, [b"a", b"b"])
-    assert named_when_synced == [False]
+    assert synced == [(False, len(b"a\nb\n"))]
