@@ -140,3 +140,17 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("gateway.spool.sync", lambda each: synced.append((path.exists(), os.fstat(each).st_size)))
     write_whole(path, [b"a", b"b"])
     assert synced == [(False, len(b"a\nb\n"))]
+
+
+def test_rows_are_on_disk_before_they_have_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin has downloaded is synced whole before it counts as the rows of a batch."""
+    spool = Spool(directory=tmp_path)
+    fetched = tmp_path / "m.rows.part"
+    fetched.write_bytes(b"{}\n")
+    synced: list[tuple[bool, int]] = []
+    monkeypatch.setattr(
+        "gateway.spool.sync", lambda each: synced.append((spool.rows("m").exists(), os.fstat(each).st_size))
+    )
+    spool.adopt_rows("m", fetched)
+    assert synced == [(False, 3)]
+    assert list(read_rows(spool.rows("m"))) == [b"{}"]
