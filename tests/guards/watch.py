@@ -17,7 +17,9 @@ ELSEWHERE = 3
 class Witness:
     """Notes tests by their names, with and without their parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Path) -> None:
+        """What was seen is written to `report` when all have run."""
+        self._report = report
         self.ran: set[str] = set()
         self.failed: set[str] = set()
 
@@ -29,18 +31,20 @@ class Witness:
         if report.failed:
             self.failed |= names
 
+    def pytest_sessionfinish(self) -> None:
+        """Pytest calls this at the end, whatever else goes wrong when it lets go of everything."""
+        self._report.write_text(json.dumps({"ran": sorted(self.ran), "failed": sorted(self.failed)}))
+
 
 def main(root: Path, report: Path, tests: list[str]) -> int:
-    """The exit status of pytest; the report is written before it ends."""
+    """The exit status of pytest."""
     import gateway
 
     if not Path(gateway.__file__).is_relative_to(root):
         sys.stderr.write(f"gateway is imported from {gateway.__file__}, not from the copy\n")
         return ELSEWHERE
-    witness = Witness()
-    status = pytest.main(["-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:cov", *tests], plugins=[witness])
-    report.write_text(json.dumps({"ran": sorted(witness.ran), "failed": sorted(witness.failed)}))
-    return int(status)
+    options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:cov"]
+    return int(pytest.main([*options, *tests], plugins=[Witness(report)]))
 
 
 if __name__ == "__main__":
