@@ -20,7 +20,7 @@ from gateway.endings import Judged, settle
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.judging import Judge
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch, Result, line_number
+from gateway.records import BatchState, RemoteBatch, RemoteState, Result, line_number
 from gateway.spool import count_rows, in_slices, read_rows, write_whole
 from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache
@@ -108,16 +108,19 @@ class Collector:
         side = await self._upstream.side(batch)
         if side is None:
             return
+        looked = lost = False
         try:
             await self._look_for_copies(batch, side)
+            looked = True
             batch = await self._fetched(batch, side)
         except (ProviderError, PluginFault) as error:
-            if not self._given_up(batch):
+            if not (self._given_up(batch) or (looked and await self._results_gone(batch, side, error))):
                 await self._fetch_failed(batch, error)
                 return
             self._upstream.log(batch).error("results_lost", reason=trouble(error), lines=batch.count)
             await asyncio.to_thread(write_whole, self._upstream.spool.rows(batch.marker), ())
-        wait = await asyncio.to_thread(self._too_short, batch)
+            lost = True
+        wait = None if lost else await asyncio.to_thread(self._too_short, batch)
         if wait is not None:
             await self._upstream.park(batch, "the result file has too few rows", wait)
             return
@@ -188,6 +191,22 @@ class Collector:
         ended_at = now if batch.ended_at is None else batch.ended_at
         # Several tries in a row: a gateway that was off for days must not take the first hitch for the last.
         return batch.troubles >= HITCHES and now - ended_at >= self._retries.give_up_hours * 3600
+
+    async def _results_gone(self, batch: BatchRow, side: Side, error: Exception) -> bool:
+        """Whether the provider shows the batch as ended and has not had its results for a whole quarantine.
+
+        So it is after a restored backup: what was collected and deleted since then has to be asked again. A batch that is
+        not shown either says that the key or the address is wrong, and nothing of its results.
+        """
+        ended_at = self._upstream.clock.now() if batch.ended_at is None else batch.ended_at
+        waited = self._upstream.clock.now() - ended_at
+        if not isinstance(error, Missing) or batch.troubles < HITCHES or waited < self._retries.quarantine_seconds:
+            return False
+        try:
+            remote = await self._upstream.call(side, "poll", side.plugin.poll(remote_of(batch)), FIND_SECONDS)
+        except (ProviderError, PluginFault):
+            return False
+        return remote.state is RemoteState.ENDED
 
     def _too_short(self, batch: BatchRow) -> float | None:
         """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""

@@ -32,7 +32,7 @@ class FaultKind(enum.StrEnum):
     DELAY = "delay"
     #: Any operation: answer `status`, with `when` before or after acting.
     STATUS = "status"
-    #: Any operation: cut the connection, before or after acting; `during` is for fetch: half of the file is sent.
+    #: Any operation: cut the connection, before or after acting; `during`: half of the answer, or of the file, is sent.
     CUT = "cut"
     #: Any operation, for ever unless `times` says otherwise: 401, the key has been revoked.
     REVOKED = "revoked"
@@ -91,6 +91,8 @@ class Fault:
     operation: Operation | None = None
     #: How often it strikes; None: for ever.
     times: int | None = 1
+    #: How many calls that it would fit pass before it strikes.
+    skip: int = 0
     when: Literal["before", "after", "during"] = "before"
     status: int = 500
     code: str | None = None
@@ -140,6 +142,9 @@ class FaultBook:
             if fault.kind is not kind or (when is not None and fault.when != when) or fault.contains not in text:
                 continue
             if operation is None or fault.operation in (None, operation):
+                if fault.skip:
+                    self._orders[number] = replace(fault, skip=fault.skip - 1)
+                    return None
                 self._spend(number, fault)
                 return fault
         return None

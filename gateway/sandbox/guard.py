@@ -25,10 +25,29 @@ def guarded(simulator: Simulator, route: Route) -> Answerer:
             return simulator.refuse(401, "Incorrect API key provided.", code="invalid_api_key")
         response = await route.answer(request)
         if simulator.faults:
-            return await _fault(simulator, request, operation, "after") or response
+            return await _fault(simulator, request, operation, "after") or await _halved(
+                simulator, request, operation, response
+            )
         return response
 
     return answer
+
+
+async def _halved(
+    simulator: Simulator, request: web.Request, operation: Operation, response: web.StreamResponse
+) -> web.StreamResponse:
+    """`response`, or half of it where that was ordered; a file that is being sent knows of the order itself."""
+    if not isinstance(response, web.Response) or not isinstance(response.body, bytes) or response.prepared:
+        return response
+    if not simulator.faults.take(FaultKind.CUT, operation=operation, when="during", text=request.path):
+        return response
+    half = web.StreamResponse(status=response.status, headers=response.headers)
+    half.content_length = len(response.body)
+    await half.prepare(request)
+    await half.write(response.body[: len(response.body) // 2])
+    if request.transport is not None:
+        request.transport.abort()
+    return half
 
 
 async def _fault(simulator: Simulator, request: web.Request, operation: Operation, when: str) -> web.Response | None:

@@ -10,13 +10,16 @@ from typing import TypeVar
 import pytest
 
 from gateway.accounts import Accounts
+from gateway.config import Cache as CacheSettings
 from gateway.config import ProviderTable, Server, Storage
 from gateway.configured import ConfiguredProvider
 from gateway.endings import cancelled
 from gateway.errors import Ambiguous, Missing, Retryable
 from gateway.pipeline import submitter
+from gateway.pipeline.collector import Collector
 from gateway.pipeline.janitor import Janitor
-from gateway.records import Batch, BatchState, RemoteBatch, RequestState, new_marker
+from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, RequestState, new_marker
+from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Cut
 from gateway.testing import FakeClock, FakeProvider, FakeRemote
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
@@ -238,3 +241,28 @@ async def test_a_large_create_may_take_its_time(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(submitter, "SLOWEST_BYTES_PER_SECOND", batch.size / 1_000.0)
         await submitter_of(rig).submit(batch)
         assert waits == [120.0 + 1_000.0]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_results_that_are_gone_are_asked_again(shown: bool, tmp_path: Path) -> None:
+    """The batch is there and its results are not, for a quarantine: its lines go back; with the batch gone too, they wait."""
+    async with open_rig(tmp_path) as rig:
+        await create(rig, await sealed(rig, "a", "b"))
+        remote = RemoteBatch(remote_id="fake-1", state=RemoteState.ENDED, total=2, done=2)
+        await rig.ledger.batches.ended(await claimed(rig), remote, rig.clock.now())
+        rig.remote.before["fetch"].extend([Missing("deleted")] * 9)
+        if not shown:
+            rig.remote.batches.clear()
+        cache = Cache.open(tmp_path / "cache", CacheSettings())
+        collector = Collector(rig.upstream, rig.waiters, cache, rig.retries, rig.tasks, ended=asyncio.Event())
+        states = []
+        for _ in range(4):
+            await rig.clock.advance(400)
+            batch = await claimed(rig)
+            await rig.upstream.guard(batch, collector.collect(batch))
+            states.append((await rig.batch()).state)
+        cache.close()
+
+        assert states == [BatchState.ENDED] * 3 + [BatchState.COLLECTED if shown else BatchState.ENDED]
+
+        assert await rig.states() == [RequestState.QUEUED if shown else RequestState.BATCHED] * 2

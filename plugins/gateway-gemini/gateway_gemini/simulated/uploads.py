@@ -42,10 +42,11 @@ class Uploads:
         self._sessions: dict[str, _Session] = {}
 
     def routes(self) -> Iterator[Route]:
-        """The start of an upload, which counts as the upload, and the address of its chunks."""
+        """The start of an upload, and the address of its chunks; each call counts as an upload."""
         version = "{version:v1|v1beta}"
         yield Route(method="POST", path=f"/upload/{version}/files", answer=self.start, operation=Operation.UPLOAD)
-        yield Route(method="POST", path=f"/upload/{version}/sessions/{{session}}", answer=self.take)
+        path = f"/upload/{version}/sessions/{{session}}"
+        yield Route(method="POST", path=path, answer=self.take, operation=Operation.UPLOAD)
 
     async def start(self, request: web.Request) -> web.StreamResponse:
         """Open a session, unless the wanted name is taken or not a name."""
