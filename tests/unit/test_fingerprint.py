@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import Refusal
@@ -84,6 +84,8 @@ def test_every_part_of_the_route_counts(part: str) -> None:
 
 
 @given(st.lists(st.text(max_size=6), min_size=5, max_size=5), st.lists(st.text(max_size=6), min_size=5, max_size=5))
+@example(["ab", "c", "", "", ""], ["a", "bc", "", "", ""])
+@example(["", "", "", "", "x"], ["", "", "", "x", ""])
 def test_parts_never_run_into_each_other(one: list[str], other: list[str]) -> None:
     """Moving a character from one part of the route to the next makes another fingerprint."""
     hashes = [fingerprint(**dict(zip(ROUTE, parts, strict=True)), canonical=b"{}") for parts in (one, other)]

@@ -41,6 +41,20 @@ async def test_a_served_sample_leaves_nothing_behind(tmp_path: Path) -> None:
         assert house.gateway.waiters.unfolded == 0
 
 
+async def test_a_failure_that_was_cut_off_is_owed_to_whoever_asks(tmp_path: Path) -> None:
+    """A caller that was cut off is told the reason when it asks again, also without saying that it does."""
+    async with open_house(tmp_path) as house:
+        caller = await house.caller()
+        await caller.send(request_bytes(body=question(), headers=HURRIED))
+        [seq] = await house.waiting()
+        assert (await caller.head())[1] == 200
+        ending = cancelled()
+        await house.gateway.ledger.requests.cancel(seq, house.clock.now(), ending)
+        house.gateway.waiters.wake({seq: ending})
+        await house.left()
+        assert (await house.exchange(request_bytes(body=question(), headers=HURRIED))).status == 410
+
+
 async def asked(house: House) -> dict[str, object]:
     """The answer to one question, however long it takes."""
     caller = await house.caller()

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import LedgerError, Refusal
 from gateway.pipeline.intake import Accepted
 from gateway.store.rows import Departure
-from tests.unit.pipeline.test_intake import call, open_intake
+from tests.unit.pipeline.test_intake import answer, call, open_intake
 
 
 async def test_who_is_gone_after_the_commit_releases_what_it_took(tmp_path: Path) -> None:
@@ -47,3 +47,12 @@ async def test_a_failed_commit_loses_no_mark(tmp_path: Path, monkeypatch: pytest
             with pytest.raises(Refusal):
                 await intake.accept(call("other"))
         assert [mark.seq for mark in rig.waiters.take_departures()] == [seq]
+
+
+async def test_simultaneous_readers_get_different_samples(tmp_path: Path) -> None:
+    """Of two stored samples each is handed to one of two callers, before either delivery is known."""
+    async with open_intake(tmp_path) as (rig, intake):
+        for accepted in await asyncio.gather(intake.accept(call()), intake.accept(call())):
+            await answer(rig, accepted)
+        served = [await intake.accept(call()) for _ in range(2)]
+        assert len({each.admission.seq for each in served}) == 2

@@ -106,6 +106,23 @@ async def test_rows_without_names_prove_nothing(tmp_path: Path) -> None:
         assert rig.remote.duplicates() == {}
 
 
+async def test_a_slow_commit_opens_no_second_create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without markers one create of an account is open at a time, from before its intent is written."""
+    async with open_rig(tmp_path, plugin=Nameless) as rig:
+        batches = [await sealed(rig, "a"), await sealed(rig, "b")]
+        intend = rig.ledger.batches.intend
+
+        async def slowly(batch: BatchRow, now: float) -> BatchRow:
+            for _ in range(500):
+                await asyncio.sleep(0)
+            return await intend(batch, now)
+
+        monkeypatch.setattr(rig.ledger.batches, "intend", slowly)
+        rig.remote.after["submit"].append(Ambiguous("timeout"))
+        await asyncio.gather(*(created(rig, batch) for batch in batches))
+        assert rig.remote.calls["submit"] == 1
+
+
 def poller_of(rig: Rig) -> Poller:
     """A poller that has asked nothing yet."""
     return Poller(

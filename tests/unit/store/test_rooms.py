@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from gateway.errors import LedgerError
 from gateway.store.cache import Cache, Entry
 from gateway.store.cache_values import BytesDisk
 from gateway.store.disk import DiskRoom
 from gateway.store.rows import Sample
+from gateway.store.sqlite import FILE_NAME, SqliteDatabase
 
 WHY = b"w" * 32
 
@@ -53,3 +59,16 @@ def test_a_planted_file_name_deletes_nothing(tmp_path: Path) -> None:
     BytesDisk(str(tmp_path)).remove("victim")
 
     assert victim.exists()
+
+
+def test_an_empty_database_of_another_application_is_left_alone(tmp_path: Path) -> None:
+    """It has no tables yet, and somebody waits to make them: the ledger is not put into it."""
+    path = tmp_path / FILE_NAME
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("PRAGMA application_id = 4660")
+        theirs.commit()
+    before = path.read_bytes()
+    with pytest.raises(LedgerError):
+        SqliteDatabase.open(tmp_path)
+
+    assert path.read_bytes() == before
