@@ -19,6 +19,7 @@ COMMANDS = {
     "batches": "ledger",
     "requests": "ledger",
     "result": "ledger",
+    "doctor": "doctor",
     "reconcile": "reconcile",
     "cancel": "steer",
     "flush": "steer",

@@ -38,11 +38,14 @@ class Bench:
 async def open_router(
     configuration: Configuration, clock: Clock, prices: Prices, *, simulate: bool
 ) -> AsyncIterator[Router]:
-    """The providers as configured; `simulate`: with simulators of our own, which nobody else may run then."""
+    """The providers as configured. `simulate`: with simulators of our own, which nobody else may run then; without, those that
+    run elsewhere (`sandbox_url`) are all there is.
+    """
     plugins = load_plugins()
     directory = configuration.storage.directory
     async with AsyncExitStack() as stack:
-        simulators = await start_simulators(configuration, plugins.kinds, clock, stack) if simulate else {}
+        elsewhere = {name: table.sandbox_url for name, table in configuration.providers.items() if table.sandbox_url}
+        simulators = await start_simulators(configuration, plugins.kinds, clock, stack) if simulate else elsewhere
         router = build_router(
             configuration,
             plugins.classes(),
