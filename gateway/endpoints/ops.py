@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 
 import orjson
 from aiohttp import web
@@ -84,10 +83,7 @@ class Ops:
         """Prometheus' text format."""
         self._metrics.waiters.set(len(self._waiters))
         self._metrics.storage_full.set(not self._ledger.database.has_room())
-        wasted: dict[str, float] = defaultdict(float)
-        for bill in await self._ledger.bills.totals():
-            wasted[bill.provider] += bill.wasted_usd
-        for provider, usd in wasted.items():
+        for provider, usd in (await self._ledger.bills.wasted()).items():
             self._metrics.wasted_usd.of(provider).set(usd)
         for provider, count in (await self._ledger.lanes.queued()).items():
             self._metrics.queued.of(provider).set(count)

@@ -284,3 +284,14 @@ FROM (
            coalesce(sum(i.billed = 1 AND i.cost_usd IS NULL), 0), 0
     FROM lines i JOIN batches b ON b.id = i.batch JOIN lanes l ON l.id = b.lane GROUP BY l.provider, l.model)
 GROUP BY provider, model ORDER BY provider, model;
+
+-- name: wasted
+-- Of all that was paid, what nobody could use. Lines that were of use are only looked at, not joined.
+SELECT provider, sum(usd) FROM (
+    SELECT provider, 0 AS usd FROM lanes
+    UNION ALL
+    SELECT provider, wasted_usd FROM bills
+    UNION ALL
+    SELECT l.provider, coalesce(i.cost_usd, 0)
+    FROM lines i CROSS JOIN batches b ON b.id = i.batch CROSS JOIN lanes l ON l.id = b.lane WHERE i.wasted = 1)
+GROUP BY provider ORDER BY provider;

@@ -193,7 +193,7 @@ class RequestsConformance:
     async def test_retention_forgets_requests_and_keeps_the_bill(self, desk: Desk) -> None:
         """What ended long ago is gone, with its batch and marks; what was paid stays; the newest number stays taken."""
         batch = await desk.claimed(BatchState.ENDED, 2)
-        done = await desk.collect(batch, [settled(0), settled(1)])
+        done = await desk.collect(batch, [settled(0), settled(1), settled(7, cost_usd=4.0)])
         await desk.ledger.batches.discarded(done)
         paid = await desk.ledger.bills.totals()
         desk.clock.jump(1000)
@@ -204,6 +204,7 @@ class RequestsConformance:
         assert await desk.ledger.requests.ending(1) is None
         assert await desk.ledger.batches.get(batch.id) is None
         assert [bill.cost_usd for bill in await desk.ledger.bills.totals()] == [paid[0].cost_usd + 0.25]
+        assert await desk.ledger.bills.wasted() == {"sim": 4.0}
         assert await desk.queue(1) == [4]
 
     async def test_retention_spares_what_is_still_under_way(self, desk: Desk) -> None:

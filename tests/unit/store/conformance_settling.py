@@ -122,6 +122,7 @@ class SettlingConformance:
         assert (bill.provider, bill.model, bill.requests, bill.lines) == ("sim", "m-1", 2, 4)
         assert (bill.cost_usd, bill.saved_usd, bill.wasted_usd) == (7.0, 1.0, 6.0)
         assert (bill.wasted_lines, bill.unpriced_lines) == (2, 1)
+        assert await desk.ledger.bills.wasted() == {"sim": 6.0}
 
     async def test_a_dissolved_batch_gives_its_requests_back(self, desk: Desk) -> None:
         """Refused lines fail, unwanted ones end cancelled, the rest is due at once with its age and attempts."""

@@ -366,4 +366,5 @@ async def test_no_query_reads_a_large_table_from_end_to_end(tmp_path: Path) -> N
         "count_batched": ["requests"],
         "count_returned": ["requests"],
         "learned_ratio": ["i"],
+        "wasted": ["i"],
     }
