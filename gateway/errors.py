@@ -150,6 +150,12 @@ ENDINGS: Mapping[str, Rule] = MappingProxyType(
         "unsupported_field": Rule(
             status=400, type=_INVALID, should_retry=False, when="the provider's batches cannot express a field"
         ),
+        "too_many_tokens": Rule(
+            status=400,
+            type=_INVALID,
+            should_retry=False,
+            when="the request has more tokens than may ever wait at its provider",
+        ),
         "provider_rejected": Rule(
             status=400, type=_INVALID, should_retry=False, when="the provider refused the request when it was submitted"
         ),

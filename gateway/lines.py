@@ -14,6 +14,7 @@ from gateway.errors import Refusal, Unsupported
 from gateway.logs import frames_of
 from gateway.provider import Provider
 from gateway.records import MARKER_LENGTH, Call, Limits, line_id
+from gateway.store.rows import LaneKey
 
 #: A line id that is as long as any can be.
 LONGEST_LINE_ID = line_id("z" * MARKER_LENGTH, 9_999_999)
@@ -110,6 +111,23 @@ def line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:
             f"The request makes a batch line of {size} bytes; provider {plugin.name!r} takes at most {most}.",
         )
     return size
+
+
+def refuse_tokens(tokens: int, factor: float, allowed: int, lane: LaneKey) -> None:
+    """Raises `Refusal` (400) for a request that is larger than all that may wait at its provider: it could never be sent.
+
+    `factor` is what the lane's estimates are corrected by. Only downwards: what is too large by a doubtful estimate alone is
+    accepted, sent when nothing else of its model waits, and left to the provider.
+    """
+    count = int(tokens * min(1.0, factor))
+    if count > allowed:
+        raise Refusal(
+            "too_many_tokens",
+            f"The request has about {count} tokens, and all requests for {lane.model!r} that wait at provider "
+            f"{lane.provider!r} may have {allowed} together (limits.max_enqueued_tokens): it could never be sent. Shorten it, "
+            "or raise the limit if the account has a higher one.",
+            param="messages",
+        )
 
 
 def estimated_tokens(body: Mapping[str, object], size: int) -> int:

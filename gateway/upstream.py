@@ -164,10 +164,11 @@ class Upstream:
         """Take a batch apart that its provider refused as a whole; nothing of it was run or paid."""
         plan = dissolution(batch, refusal)
         now = self.clock.now()
-        if plan.shrink:
-            await self._shrink(batch, refusal, now)
+        pause = await self._shrink(batch, refusal, now) if plan.shrink else 0.0
+        # One that found no room all by itself lets the others go first: they may be smaller.
+        not_before = now + pause if plan.shrink and batch.count == 1 else None
         parts, settled = await self.ledger.batches.dissolve(
-            batch, now, plan.refused, [new_marker() for _ in range(plan.parts)]
+            batch, now, plan.refused, [new_marker() for _ in range(plan.parts)], not_before
         )
         self.metrics.batches_dissolved.of(batch.lane.provider, type(refusal).__name__).inc()
         self.log(batch).warning(
@@ -180,10 +181,10 @@ class Upstream:
         (self.sealed if parts else self.arrived).set()
         return settled
 
-    async def _shrink(self, batch: BatchRow, refusal: ProviderError, now: float) -> None:
-        """Halve what the lane's batches may hold, and wait until one of them ends or a growing pause is over."""
+    async def _shrink(self, batch: BatchRow, refusal: ProviderError, now: float) -> float:
+        """Halve what the lane's batches may hold, and wait until one of them ends or a growing pause is over: its seconds."""
         wish = refusal.retry_after if isinstance(refusal, TokenLimit) else None
-        await self.ledger.lanes.shrink(
+        return await self.ledger.lanes.shrink(
             batch.lane_id,
             target_tokens=max(1, batch.tokens // 2),
             now=now,

@@ -191,7 +191,7 @@ class Batcher:
         account = self._accounts.of(provider)
         if not account.may_create():
             return min(TICK_SECONDS, account.seconds_left())
-        load = await self._ledger.lanes.load(provider.name, now)
+        load = await self._ledger.lanes.load(provider.name, now, provider.account)
         cut = within_headroom(most, provider.limits, load, window)
         if cut is None:
             return TICK_SECONDS

@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.configured import ConfiguredProvider
 from gateway.errors import LedgerError, Refusal, StorageFull
 from gateway.fingerprint import body_hash, canonical_body, fingerprint
-from gateway.lines import dropped, encoded, estimated_tokens, line_size
+from gateway.lines import dropped, encoded, estimated_tokens, line_size, refuse_tokens
 from gateway.metrics import Metrics
 from gateway.pipeline.waiters import Waiters
 from gateway.records import Call
@@ -120,16 +120,21 @@ class Intake:
             if served is not None:
                 return _telling(served, dropped(plugin, call))
         line = encoded(plugin, call)
+        lane = LaneKey(provider=provider.name, endpoint=incoming.endpoint, model=routed.model)
+        tokens = estimated_tokens(incoming.body, len(line.payload))
+        allowed = provider.limits.enqueued_tokens(routed.model) if provider.batches else None
+        if allowed is not None and tokens > allowed:
+            refuse_tokens(tokens, await self._ledger.lanes.factor(lane), allowed, lane)
         arrival = Arrival(
             client=incoming.client,
             custom_id=incoming.custom_id,
-            lane=LaneKey(provider=provider.name, endpoint=incoming.endpoint, model=routed.model),
+            lane=lane,
             fingerprint=print_,
             body_hash=_named_hash(incoming, canonical),
             payload=line.payload,
             times=line.times,
             size=line_size(plugin, provider.limits, line.payload),
-            tokens=estimated_tokens(incoming.body, len(line.payload)),
+            tokens=tokens,
             ask=ask,
             waiters=self._waiters.counts(slot.seq for slot in slots),
             samples=self._remembered(print_) if unnamed and not slots else (),

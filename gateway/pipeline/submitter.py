@@ -21,7 +21,7 @@ from gateway.errors import (
     Unauthorised,
 )
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch, line_id
+from gateway.records import BatchState, Limits, RemoteBatch, line_id
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
 from gateway.turns import Turns
@@ -85,6 +85,9 @@ class Submitter:
         if not side.account.may_create():
             await self._later(batch, side.account.reason, side.account.seconds_left())
             return
+        if not batch.submissions and _is_beyond(batch, side.provider.limits):
+            await self._unseal(batch)
+            return
         if not side.plugin.marked and await self._unresolved(batch, side):
             await self._wait_for_others(batch)
             return
@@ -139,6 +142,14 @@ class Submitter:
         if provider is None or provider.disabled_reason is not None:
             return False
         return (provider.home, provider.account) == (batch.base_url, batch.account)
+
+    async def _unseal(self, batch: BatchRow) -> None:
+        """Limits were lowered since it was sealed: its requests go back, and are sealed in smaller batches."""
+        _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), {})
+        self._upstream.metrics.batches_dissolved.of(batch.lane.provider, "limits").inc()
+        self._upstream.log(batch).warning("batch_dissolved", reason="it is larger than its provider's limits are now")
+        self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
+        self._upstream.arrived.set()
 
     async def _wait_for_others(self, batch: BatchRow) -> None:
         """Give the claim back for a moment; nothing is wrong with this batch."""
@@ -243,6 +254,16 @@ class Submitter:
 def create_seconds(batch: BatchRow) -> float:
     """How long the create call of a batch may take."""
     return CREATE_SECONDS + batch.size / SLOWEST_BYTES_PER_SECOND
+
+
+def _is_beyond(batch: BatchRow, limits: Limits) -> bool:
+    """Whether a batch could be smaller, and is larger than its provider takes."""
+    sizes = (
+        (batch.count, limits.max_requests),
+        (batch.size, limits.max_bytes),
+        (batch.tokens, limits.enqueued_tokens(batch.lane.model)),
+    )
+    return batch.count > 1 and any(limit is not None and size > limit for size, limit in sizes)
 
 
 def _pause(error: Exception, batch: BatchRow) -> float:

@@ -11,6 +11,8 @@ from gateway.store.shipping import Load, Window
 TOKEN_LIMIT = "token_limit"  # noqa: S105 - a word, not a secret
 #: By how much a lane's target grows with each collected batch.
 TARGET_GROWTH = 1.1
+#: A target that has grown to so many tokens is none any more: no provider takes as many.
+NO_TARGET = 10**12
 #: So many collected batches tell a lane's turnaround.
 TURNAROUNDS = 5
 CREATES_SECONDS = 3_600.0
@@ -28,12 +30,13 @@ class Lanes:
         """Every lane with requests that may be batched now."""
         return await self._database.read(_windows)
 
-    async def load(self, provider: str, now: float) -> Load:
-        """What the provider of this table has open, and how often it was asked lately."""
+    async def load(self, provider: str, now: float, account: str = "") -> Load:
+        """What the provider of this table has open, and how often it was asked lately; by tables of one account together."""
+        whose: Params = {"provider": provider, "account": account}
 
         def op(session: Session) -> Load:
-            models = session.rows("open_load", {"provider": provider})
-            creates = session.row("creates_since", {"provider": provider, "since": now - CREATES_SECONDS})
+            models = session.rows("open_load", whose)
+            creates = session.row("creates_since", {**whose, "since": now - CREATES_SECONDS})
             return Load(
                 open_batches=sum(count for _, count, _ in models),
                 creates_last_hour=creates[0] if creates else 0,
@@ -87,6 +90,12 @@ class Lanes:
             return pause
 
         return await self._database.write(op)
+
+    async def factor(self, lane: LaneKey) -> float:
+        """What the estimates of a lane are corrected by; 1.0 as long as nothing has been learned."""
+        params = {"provider": lane.provider, "endpoint": lane.endpoint, "model": lane.model}
+        row = await self._database.read(lambda session: session.row("factor_of_lane", params))
+        return 1.0 if row is None else float(row[0])
 
     async def queued(self) -> dict[str, int]:
         """Requests that may be batched now, by provider."""

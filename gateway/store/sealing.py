@@ -28,7 +28,7 @@ def seal(
         "lane": lane,
         "max_requests": _NO_LIMIT if cut.max_requests is None else max(cut.max_requests, 1),
         "max_bytes": _NO_LIMIT if cut.max_bytes is None else cut.max_bytes,
-        "max_tokens": _NO_LIMIT if cut.max_tokens is None else int(cut.max_tokens / factor[0]),
+        "max_tokens": _NO_LIMIT if cut.max_tokens is None else min(int(cut.max_tokens / factor[0]), _NO_LIMIT),
     }
     taken = session.row("cut", limits)
     if taken is None or not taken[0]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.errors import LedgerError, StaleEpoch
 from gateway.store.database import Row, Session, json_array
-from gateway.store.lanes import TARGET_GROWTH, TOKEN_LIMIT
+from gateway.store.lanes import NO_TARGET, TARGET_GROWTH, TOKEN_LIMIT
 from gateway.store.rows import Ending
 from gateway.store.sealing import end_members, end_wished
 from gateway.store.shipping import BatchRow, Settled, Settlement
@@ -55,7 +55,9 @@ def learn(session: Session, batch: BatchRow) -> None:
     """A batch was collected: its lane's estimates move towards what was counted, its target grows, a wait for room ends."""
     counted, estimated = session.row("learned_ratio", {"batch": batch.id, "limit": LEARNED_LINES}) or (None, None)
     ratio = counted / estimated if counted and estimated else None
-    session.run("lane_learned", {"lane": batch.lane_id, "ratio": ratio, "growth": TARGET_GROWTH})
+    session.run(
+        "lane_learned", {"lane": batch.lane_id, "ratio": ratio, "growth": TARGET_GROWTH, "no_target": NO_TARGET}
+    )
     session.run("lane_relieved", {"lane": batch.lane_id, "reason": TOKEN_LIMIT})
 
 

@@ -7,6 +7,9 @@ ON CONFLICT (provider, endpoint, model) DO NOTHING;
 -- name: lane_id
 SELECT id FROM lanes WHERE provider = :provider AND endpoint = :endpoint AND model = :model;
 
+-- name: factor_of_lane
+SELECT token_factor FROM lanes WHERE provider = :provider AND endpoint = :endpoint AND model = :model;
+
 -- name: lane_ids
 SELECT id FROM lanes ORDER BY id;
 
@@ -45,17 +48,18 @@ SELECT collected_at - sealed_at FROM batches
 WHERE lane = :lane AND collected_at IS NOT NULL ORDER BY collected_at DESC LIMIT :limit;
 
 -- name: open_load
--- Per model of a provider: open batches and their corrected tokens.
+-- Per model of a provider, and of whoever shares its account: open batches and their corrected tokens.
 SELECT l.model, count(*), CAST(sum(b.tokens * l.token_factor) AS INTEGER)
 FROM batches b JOIN lanes l ON l.id = b.lane
-WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'ended' AND l.provider = :provider
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'ended'
+  AND (l.provider = :provider OR (:account <> '' AND b.account = :account))
 GROUP BY l.model;
 
 -- name: creates_since
 -- Create calls of the batches that were sent since; of an older batch only its last one counts.
 SELECT coalesce(sum(CASE WHEN b.first_sent_at > :since THEN b.submissions ELSE 1 END), 0)
 FROM batches b JOIN lanes l ON l.id = b.lane
-WHERE b.last_sent_at > :since AND l.provider = :provider;
+WHERE b.last_sent_at > :since AND (l.provider = :provider OR (:account <> '' AND b.account = :account));
 
 -- name: park_lane
 UPDATE lanes SET parked_reason = :reason, retry_at = :retry_at, target_tokens = :target_tokens, park_steps = :steps
@@ -75,10 +79,10 @@ UPDATE lanes SET parked_reason = NULL, retry_at = 0 WHERE id = :lane;
 UPDATE lanes SET parked_reason = NULL, retry_at = 0, park_steps = 0 WHERE id = :lane AND parked_reason = :reason;
 
 -- name: lane_learned
--- One of its batches was collected: estimates move half-way to what was counted, the target grows.
+-- One of its batches was collected: estimates move half-way to what was counted, the target grows until it is none any more.
 UPDATE lanes SET
     token_factor = CASE WHEN :ratio IS NULL THEN token_factor ELSE min(max((token_factor + :ratio) / 2, 0.1), 10) END,
-    target_tokens = CAST(target_tokens * :growth AS INTEGER) + 1
+    target_tokens = CASE WHEN target_tokens < :no_target THEN CAST(target_tokens * :growth AS INTEGER) + 1 END
 WHERE id = :lane;
 
 -- name: recount

@@ -19,7 +19,7 @@ from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
 from gateway.provider import Provider
 from gateway.store.cache import Cache
-from gateway.testing import FakeProvider
+from gateway.testing import FakeClock, FakeProvider
 from tests.unit.pipeline.rig import NO_KINDS, NO_LIMITS, NO_TABLES, Rig, open_rig
 
 
@@ -65,9 +65,10 @@ async def open_works(
     plugin: type[FakeProvider] = FakeProvider,
     kinds: Mapping[str, type[Provider]] = NO_KINDS,
     tables: Mapping[str, ProviderTable] = NO_TABLES,
+    clock: FakeClock | None = None,
 ) -> AsyncIterator[Works]:
     """Every stage, none of them running by itself."""
-    async with open_rig(directory, limits, retries, plugin, kinds=kinds, tables=tables) as rig:
+    async with open_rig(directory, limits, retries, plugin, kinds=kinds, tables=tables, clock=clock) as rig:
         cache = Cache.open(directory / "cache", CacheSettings())
         up, waiters, tasks, events = rig.upstream, rig.waiters, rig.tasks, [asyncio.Event() for _ in range(4)]
         submitted, ended, doubted, unbatched = events
