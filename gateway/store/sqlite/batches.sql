@@ -194,15 +194,15 @@ SELECT id FROM batches WHERE state IN (SELECT value FROM json_each(:states)) ORD
 SELECT id FROM batches
 WHERE state NOT IN ('collected', 'dissolved') AND state = 'sealed' AND sealed_at < :before ORDER BY id LIMIT :limit;
 
--- name: batch_names
-SELECT id, marker, remote_id, state, discarded FROM batches ORDER BY id;
-
 -- name: lost
 -- Sent, and in trouble ever since; the time is that of the last step that went well.
 SELECT b.id FROM batches b
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('submitting', 'submitted', 'reconciling', 'ended')
   AND b.troubles >= :troubles AND coalesce(b.ended_at, b.submitted_at, b.last_sent_at, b.sealed_at) < :before
 ORDER BY coalesce(b.ended_at, b.submitted_at, b.last_sent_at, b.sealed_at), b.id LIMIT :limit;
+
+-- name: batch_names
+SELECT id, marker, remote_id, state, discarded FROM batches ORDER BY id;
 
 -- name: undiscarded
 SELECT id FROM batches
