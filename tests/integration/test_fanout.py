@@ -283,3 +283,4 @@ async def test_operators_see_and_steer_it(tmp_path: Path) -> None:
     assert (flushed.status_code, flushed.json()["queued"]) == (202, 0)
     assert [(row["state"], row["provider"], row["batch_id"]) for row in listed] == [("queued", "sim", None)]
     assert 'batchway_completions_total{outcome="answered",provider="sim"} 1.0' in metrics
+    assert 'batchway_wasted_usd{provider="sim"} 0.0' in metrics
