@@ -173,19 +173,25 @@ def watch_files(directory: Path, watch: Watch) -> None:
     def watched_replace(self: Path, target: Path) -> Path:
         if self.parent != directory:
             return replace(self, target)
-        watch.reach(f"{Path(target).suffix[1:]}:written")
+        name = _file(Path(target))
+        watch.reach(f"{name}:written")
         moved = replace(self, target)
-        watch.reach(f"{Path(target).suffix[1:]}:renamed")
+        watch.reach(f"{name}:renamed")
         return moved
 
     def watched_unlink(self: Path, missing_ok: bool = False) -> None:
         there = self.parent == directory and self.exists()
         unlink(self, missing_ok=missing_ok)
         if there:
-            watch.reach(f"{self.suffix[1:]}:removed")
+            watch.reach(f"{_file(self)}:removed")
 
     Path.replace = watched_replace  # type: ignore[method-assign, assignment]
     Path.unlink = watched_unlink  # type: ignore[method-assign]
+
+
+def _file(path: Path) -> str:
+    """What points call a file of a batch: `lines`, `rows`, `proof`, `part`."""
+    return {".jsonl": "lines"}.get(path.suffix, path.suffix[1:])
 
 
 class WatchedThreads(ThreadPoolExecutor):

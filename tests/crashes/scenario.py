@@ -100,6 +100,8 @@ TROUBLE = Scenario(
         _fault(FaultKind.STATUS, Operation.POLL, status=503),
         _fault(FaultKind.CUT, Operation.FETCH, when="during"),
     ),
+    # A new batch is shown late: one empty list proves nothing.
+    simulated=replace(SIMULATED, list_lag_seconds=12.0, poll_lag_seconds=5.0),
 )
 
 CANCEL = Scenario(

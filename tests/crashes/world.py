@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.sandbox import Fault, SandboxServer, SandboxSettings, Simulator
-from gateway.sandbox.lifecycle import life
+from gateway.sandbox.lifecycle import Stage, life
 from tests.crashes.times import SharedClock
 
 #: Until a process that was just forked answers; real time.
@@ -100,9 +100,9 @@ def _serve(simulator_class: type[Simulator], clock: SharedClock, told: int, log:
 
 async def _provide(simulator_class: type[Simulator], clock: SharedClock, told: int) -> None:
     simulator = simulator_class(clock=clock, name="sim")
-    if hasattr(simulator, "keeps_cancelled"):
-        # What its provider does is not known; here everything that was answered can be read.
-        simulator.keeps_cancelled = True
+    if hidden(simulator):
+        # What the provider does with a cancelled batch is not known; here what was answered can be read.
+        simulator.keeps_cancelled = True  # type: ignore[attr-defined]
     async with SandboxServer([simulator]) as server:
         app = web.Application()
         control = _Control(simulator)
@@ -134,6 +134,11 @@ class _Control:
         return web.json_response(asdict(await report_of(self._simulator)))
 
 
+def hidden(simulator: Simulator) -> bool:
+    """Whether nobody sees, nor pays, what was done of an expired batch."""
+    return hasattr(simulator, "keeps_cancelled")
+
+
 async def report_of(simulator: Simulator) -> Report:
     """Add up what a simulator has kept."""
     await simulator.submissions()
@@ -152,7 +157,8 @@ async def report_of(simulator: Simulator) -> Report:
     for batch in simulator.store.batches.values():
         where = life(batch, now)
         running += not where.stage.ended
-        yields += [batch.results] if batch.results is not None else []
+        if batch.results is not None and not (where.stage is Stage.EXPIRED and hidden(simulator)):
+            yields.append(batch.results)
         if not batch.problems:
             ended = float("inf") if where.ended_at is None else where.ended_at
             spans += [(batch.created, ended, hashed) for hashed in lines[batch.id]]
