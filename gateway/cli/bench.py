@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.accounts import Accounts
 from gateway.clock import Clock
@@ -36,13 +37,12 @@ class Bench:
 
 @asynccontextmanager
 async def open_router(
-    configuration: Configuration, clock: Clock, prices: Prices, *, simulate: bool
+    configuration: Configuration, clock: Clock, prices: Prices, directory: Path, *, simulate: bool
 ) -> AsyncIterator[Router]:
     """The providers as configured. `simulate`: with simulators of our own, which nobody else may run then; without, those that
-    run elsewhere (`sandbox_url`) are all there is.
+    run elsewhere (`sandbox_url`) are all there is. `directory`: the folder of the providers' own folders.
     """
     plugins = load_plugins()
-    directory = configuration.storage.directory
     async with AsyncExitStack() as stack:
         elsewhere = {name: table.sandbox_url for name, table in configuration.providers.items() if table.sandbox_url}
         simulators = await start_simulators(configuration, plugins.kinds, clock, stack) if simulate else elsewhere
@@ -50,7 +50,7 @@ async def open_router(
             configuration,
             plugins.classes(),
             clock=clock,
-            directory=directory / "providers",
+            directory=directory,
             simulators=simulators,
             prices=prices,
             absences=plugins.absences(configuration.providers.values()),
@@ -63,7 +63,8 @@ async def open_router(
 async def open_bench(configuration: Configuration, lock: DirectoryLock, clock: Clock) -> AsyncIterator[Bench]:
     """Everything but the workers and the door, on the ledger in the locked directory; the lock is given back at the end."""
     prices, metrics, tasks = Prices(clock), Metrics(), Tasks(_ignored, _ignored)
-    async with open_router(configuration, clock, prices, simulate=True) as router:
+    directory = configuration.storage.directory / "providers"
+    async with open_router(configuration, clock, prices, directory, simulate=True) as router:
         ledger = await Ledger.open(open_database(configuration, lock), clock)
         try:
             await ledger.begin(exclusive=True)

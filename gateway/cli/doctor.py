@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -151,8 +152,10 @@ async def _providers(configuration: Configuration, alive: float | None) -> list[
     clock, path = SystemClock(), configuration.storage.directory / FILE_NAME
     since = look_back(clock.now(), alive, configuration.storage.retention_days, None)
     accounts = Accounts(clock, configuration.retries, Metrics())
-    async with open_router(configuration, clock, Prices(clock), simulate=False) as router:
-        return await check_providers(router, accounts, since, lambda: known_names(path))
+    # The providers' folders are the running gateway's, and there may be none yet.
+    with TemporaryDirectory() as own:
+        async with open_router(configuration, clock, Prices(clock), Path(own), simulate=False) as router:
+            return await check_providers(router, accounts, since, lambda: known_names(path))
 
 
 def _repaired(path: Path | None) -> list[Finding]:

@@ -88,9 +88,10 @@ class Restorer:
     async def list_strays(self, provider: ConfiguredProvider, retention_days: float, days: float | None) -> Listing:
         """What the provider has of ours that no batch of the ledger is."""
         plugin = await provider.ready()
-        if plugin is None or not plugin.batch:
-            reason = provider.disabled_reason or "it is asked one by one, and has no batches"
-            return Listing(provider=provider.name, reason=reason, unable=True)
+        if plugin is None:
+            return Listing(provider=provider.name, reason=provider.disabled_reason, unable=True)
+        if not plugin.batch:
+            return Listing(provider=provider.name)
         if not lists_ours(plugin):
             return Listing(provider=provider.name, reason=f"the kind {plugin.kind} cannot list them", unable=True)
         alive = await self._ledger.database.read(lambda session: last_alive(session, self._ledger.boot))

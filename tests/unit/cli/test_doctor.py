@@ -30,6 +30,10 @@ sandbox = true
 [providers.keyless]
 kind = "openai"
 api_key = "${{NOBODY_SETS_THIS}}"
+[providers.local]
+kind = "fanout"
+api_key = "key"
+base_url = "http://127.0.0.1:9/v1"
 [[routes]]
 model = "*"
 provider = "openai"
@@ -291,7 +295,7 @@ def test_a_disk_of_nothing_is_no_fault(tmp_path: Path) -> None:
     config.write_text(CONFIG.format(directory=tmp_path / "data", min_free_bytes=0), encoding="utf-8")
     young = Patient(directory=tmp_path / "data", config=config)
 
-    assert young.wrong("--offline") == {}
+    assert young.wrong() == {}
     assert not young.directory.exists()
 
 
