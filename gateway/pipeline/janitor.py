@@ -128,11 +128,22 @@ class Janitor:
             self._waiters.wake(dict.fromkeys(ended, ending))
 
     async def _cancel_batches(self, now: float) -> None:
-        """Stop the batches of which nobody wants a line: those not sent fall apart, the poller cancels the others."""
+        """Stop the batches of which nobody wants a line: those not sent fall apart, the poller cancels the others.
+
+        Of one that was not sent, single lines can still be left out: it falls apart, too, and the others are sealed anew.
+        """
+        for number in await self._ledger.batches.wished_unsent(BATCHES_AT_ONCE):
+            batch = await self._ledger.batches.claim_one(number)
+            if batch is not None:
+                await self._upstream.guard(batch, self._leave_out(batch, now))
         for unwanted in await self._ledger.batches.cancelled_whole(BATCHES_AT_ONCE):
             batch = await self._ledger.batches.claim_one(unwanted.id)
             if batch is not None:
                 await self._upstream.guard(batch, self._stop(batch, now))
+
+    async def _leave_out(self, batch: BatchRow, now: float) -> None:
+        await self._take_apart(batch, now, {})
+        self._upstream.arrived.set()
 
     async def _stop(self, batch: BatchRow, now: float) -> None:
         if batch.state is BatchState.SEALED:

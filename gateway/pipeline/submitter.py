@@ -86,7 +86,10 @@ class Submitter:
             await self._later(batch, side.account.reason, side.account.seconds_left())
             return
         if not batch.submissions and _is_beyond(batch, side.provider.limits):
-            await self._unseal(batch)
+            await self._unseal(batch, "limits", "it is larger than its provider's limits are now")
+            return
+        if await self._ledger.batches.wished_unsent(1, batch.id):
+            await self._unseal(batch, "cancelled", "a request of it was cancelled before it was sent")
             return
         if not side.plugin.marked and await self._unresolved(batch, side):
             await self._wait_for_others(batch)
@@ -143,11 +146,11 @@ class Submitter:
             return False
         return (provider.home, provider.account) == (batch.base_url, batch.account)
 
-    async def _unseal(self, batch: BatchRow) -> None:
-        """Limits were lowered since it was sealed: its requests go back, and are sealed in smaller batches."""
+    async def _unseal(self, batch: BatchRow, cause: str, reason: str) -> None:
+        """It is not to be sent as it was sealed: its requests go back, and are sealed anew; unwanted ones end."""
         _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), {})
-        self._upstream.metrics.batches_dissolved.of(batch.lane.provider, "limits").inc()
-        self._upstream.log(batch).warning("batch_dissolved", reason="it is larger than its provider's limits are now")
+        self._upstream.metrics.batches_dissolved.of(batch.lane.provider, cause).inc()
+        self._upstream.log(batch).info("batch_dissolved", reason=reason)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
         self._upstream.arrived.set()
 

@@ -6,6 +6,7 @@ Each gives the claim back with the same commit unless it says that it keeps it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import orjson
@@ -172,6 +173,19 @@ class Batches:
     async def cancelled_whole(self, limit: int) -> list[BatchRow]:
         """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled."""
         return await self._listing("cancelled_whole", {"limit": limit})
+
+    async def wished_unsent(self, limit: int, batch_id: int | None = None) -> list[int]:
+        """Sealed batches of which nothing is at the provider, and of whose requests one is not wanted any more.
+
+        Only this one, if it is one. Looks through their lines, so off the loop.
+        """
+        params: Params = {"limit": limit, "batch": batch_id}
+
+        def read() -> list[int]:
+            with self._database.reader() as session:
+                return [number for (number,) in session.rows("wished_unsent", params)]
+
+        return await asyncio.to_thread(read)
 
     async def unsent(self, sealed_before: float, limit: int) -> list[BatchRow]:
         """Batches that were sealed before then and are still not sent, oldest first."""

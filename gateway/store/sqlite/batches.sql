@@ -230,6 +230,14 @@ SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane
 WHERE b.remote_id IS NOT NULL
   AND (l.provider = :provider OR (:account <> '' AND b.account = :account AND b.base_url = :base_url));
 
+-- name: wished_unsent
+-- Nothing of it is at the provider, and somebody does not want their line any more. :batch null asks for any batch.
+SELECT b.id FROM batches b
+WHERE b.state NOT IN ('collected', 'dissolved') AND b.state = 'sealed' AND b.submissions = 0 AND b.file_id IS NULL
+  AND (:batch IS NULL OR b.id = :batch)
+  AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NOT NULL)
+ORDER BY b.id LIMIT :limit;
+
 -- name: cancelled_whole
 -- In flight, with unsettled lines, of which nobody wants any. One that came back unsent is not being cancelled any more.
 SELECT b.id FROM batches b
