@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,20 @@ async def test_a_slow_commit_opens_no_second_create(tmp_path: Path, monkeypatch:
         rig.remote.after["submit"].append(Ambiguous("timeout"))
         await asyncio.gather(*(created(rig, batch) for batch in batches))
         assert rig.remote.calls["submit"] == 1
+
+
+async def test_lowered_limits_take_nothing_apart_that_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that was sent once may be there, however large it is by the limits of today: it is looked for."""
+    async with open_rig(tmp_path) as rig:
+        rig.remote.before["submit"].append(Retryable("429"))
+        await created(rig, await sealed(rig, "a", "b", "c"))
+        rig.remote.create(rig.upstream.view(await rig.batch()))
+        provider = rig.router.providers["fake"]
+        monkeypatch.setattr(provider, "limits", replace(provider.limits, max_requests=1))
+        await rig.clock.advance(10)
+        await created(rig, await claimed(rig))
+        assert (await rig.batch()).state is BatchState.SUBMITTED
+        assert rig.remote.duplicates() == {}
 
 
 def poller_of(rig: Rig) -> Poller:
