@@ -18,8 +18,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).with_name("faulty.c")
 #: A child that takes longer hangs.
 CHILD_SECONDS = 45.0
+#: Most of their time they wait.
+AT_ONCE = 4
 #: Beyond what any scenario has.
 NEVER = 1 << 40
 
@@ -96,24 +98,31 @@ def lose_power(directory: Path, kept: Path) -> None:
 
 
 def compiled(directory: Path) -> Path | None:
-    """The library, made anew; None where there is no compiler."""
+    """The library, made anew; None where there is no compiler that works, or another kind of system."""
     compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    if compiler is None or sys.platform != "linux":
+        return None
+    headers = subprocess.run(
+        [compiler, "-E", "-x", "c", "-"], input=b"#include <stdio.h>", capture_output=True, check=False
+    )
+    if headers.returncode:
         return None
     library = directory / "faulty.so"
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True)
     return library
 
 
-def sweep(library: Path, scenario: str, directory: Path, faults: Iterable[Fault], jobs: int = 4) -> list[Outcome]:
-    """Run the scenario (`module:function`) once for each fault, in directories of their own below `directory`."""
-    order = {
-        "scenario": scenario,
-        "directory": str(directory),
-        "jobs": jobs,
-        "faults": [asdict(each) for each in faults],
-    }
+def sweep(library: Path, scenario: str, directory: Path, fault: Fault, most: int) -> list[Outcome]:
+    """Run the scenario (`module:function`) on a disk that is well, then once for each call to be struck, about `most` in CI.
+
+    Each in a directory of its own below `directory`. The first outcome is of the disk that is well; `most` 0: only that.
+    """
+    order = {"scenario": scenario, "directory": str(directory), "fault": asdict(fault), "most": most}
     return [Outcome(**{**row, "fault": Fault(**row["fault"])}) for row in _told(library, order)]
+
+
+#: Given a directory, the disk and what it shall do; says what did not hold.
+Scenario = Callable[[Path, Disk, Fault], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,19 +217,25 @@ def run_cases(order: dict[str, Any]) -> None:
     place, _, name = order["scenario"].partition(":")
     module = importlib.import_module(place)
     module.prepare()
-    scenario: Callable[[Path, Disk, Fault], str] = getattr(module, name)
-    waiting = [(number, Fault(**fault)) for number, fault in enumerate(order["faults"])]
-    running: dict[int, Child] = {}
+    scenario: Scenario = getattr(module, name)
+    directory, fault = Path(order["directory"]), Fault(**order["fault"])
+    [well] = _outcomes(scenario, directory, [replace(fault, k=NEVER)])
+    struck = [replace(fault, k=k) for k in chosen(well.calls, order["most"])] if order["most"] else []
+    for outcome in (well, *_outcomes(scenario, directory, struck)):
+        print(json.dumps(asdict(outcome)), flush=True)  # noqa: T201 - the parent reads it
+
+
+def _outcomes(scenario: Scenario, directory: Path, faults: Sequence[Fault]) -> list[Outcome]:
+    waiting, running, outcomes = list(faults), dict[int, Child](), []
     while waiting or running:
-        while waiting and len(running) < order["jobs"]:
-            number, fault = waiting.pop(0)
-            child = Child.begin(scenario, Path(order["directory"]) / str(number), fault)
+        while waiting and len(running) < AT_ONCE:
+            fault = waiting.pop(0)
+            child = Child.begin(scenario, directory / str(fault.k), fault)
             running[child.pipe] = child
         ready, _, _ = select.select(list(running), [], [], 1.0)
         late = [pipe for pipe, child in running.items() if time.monotonic() - child.began > CHILD_SECONDS]
-        for pipe in {*ready, *late}:
-            outcome = running.pop(pipe).end(hung=pipe not in ready)
-            print(json.dumps(asdict(outcome)), flush=True)  # noqa: T201 - the parent reads it
+        outcomes.extend(running.pop(pipe).end(hung=pipe not in ready) for pipe in {*ready, *late})
+    return outcomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +249,7 @@ class Child:
     began: float
 
     @classmethod
-    def begin(cls, scenario: Callable[[Path, Disk, Fault], str], directory: Path, fault: Fault) -> Child:
+    def begin(cls, scenario: Scenario, directory: Path, fault: Fault) -> Child:
         """Fork one that runs the scenario."""
         directory.mkdir(parents=True)
         ours, theirs = os.pipe()

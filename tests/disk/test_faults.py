@@ -7,11 +7,12 @@ In CI a part of the calls is struck, evenly; with BATCHWAY_DISK_SWEEP=all every 
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.disk.forge import Fault, Outcome, chosen, sweep
+from tests.disk.forge import Fault, Outcome, sweep
 
 LIVES = "tests.disk.world:whole_life"
 MANNERS = {
@@ -20,27 +21,20 @@ MANNERS = {
     "full from then on": Fault(under="", manner="full", errno=errno.ENOSPC),
 }
 #: Under which name each part keeps its files, and how many of its calls are struck in CI in each manner.
-PARTS = {"ledger": ("data/ledger.sqlite", 24), "spool": ("data/spool/", 9), "cache": ("data/cache/", 6)}
+PARTS = {"ledger": ("data/ledger.sqlite", 18), "spool": ("data/spool/", 9), "cache": ("data/cache/", 5)}
 
 
-def swept(library: Path, scenario: str, directory: Path, fault: Fault, most: int) -> list[Outcome]:
-    """Count the calls of an undisturbed run; then strike them."""
-    [whole] = sweep(library, scenario, directory / "whole", [_at(fault, 1 << 40)])
-    assert whole.complaint == ""
-    assert whole.calls > 4
-    faults = [_at(fault, k) for k in chosen(whole.calls, most)]
-    return sweep(library, scenario, directory / "struck", faults)
-
-
-def _at(fault: Fault, k: int) -> Fault:
-    return Fault(under=fault.under, k=k, manner=fault.manner, errno=fault.errno)
+def of(under: str, manner: str) -> Fault:
+    """In this manner, of these files."""
+    return replace(MANNERS.get(manner, Fault(under="", manner="drop")), under=under)
 
 
 def held(outcomes: list[Outcome]) -> bool:
-    """Nobody complains, and the disk has failed for most: the order of calls is not the same in every run."""
+    """Nobody complains, and the disk has failed for many: the order of calls is not the same in every run."""
     complaints = [f"{outcome.fault}: {outcome.complaint}" for outcome in outcomes if outcome.complaint]
     assert not complaints, "\n\n".join(complaints)
-    return sum(outcome.fired > 0 for outcome in outcomes) > len(outcomes) // 2
+    struck = outcomes[1:]
+    return sum(outcome.fired > 0 for outcome in struck) > len(struck) // 3 > 0
 
 
 @pytest.mark.timeout(3600)
@@ -51,25 +45,19 @@ def test_every_request_is_answered_once_whatever_call_fails(
 ) -> None:
     """While it fails callers get answers or clear errors and nothing hangs; then all are answered, right and asked once."""
     under, most = PARTS[part]
-    fault = Fault(under=under, manner=MANNERS[manner].manner, errno=MANNERS[manner].errno)
 
-    assert held(swept(library, LIVES, tmp_path, fault, most))
+    assert held(sweep(library, LIVES, tmp_path, of(under, manner), most))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("manner", [*MANNERS, "said to be done"])
 def test_the_cache_gives_what_was_stored_or_nothing(library: Path, tmp_path: Path, manner: str) -> None:
     """Whichever call fails or only seems to be done: no wrong answer, and new ones are remembered on a disk that is well."""
-    fault = MANNERS.get(manner, Fault(under="", manner="drop"))
-    fault = Fault(under="cache/", manner=fault.manner, errno=fault.errno)
-
-    assert held(swept(library, "tests.disk.parts:cache_life", tmp_path, fault, 60))
+    assert held(sweep(library, "tests.disk.parts:cache_life", tmp_path, of("cache/", manner), 50))
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("manner", MANNERS)
 def test_a_file_of_a_batch_is_whole_or_not_there(library: Path, tmp_path: Path, manner: str) -> None:
     """Whichever call of its writing fails, nothing half lies under its name, and nothing is left in the way."""
-    fault = Fault(under="spool/", manner=MANNERS[manner].manner, errno=MANNERS[manner].errno)
-
-    assert held(swept(library, "tests.disk.parts:spool_life", tmp_path, fault, 1_000))
+    assert held(sweep(library, "tests.disk.parts:spool_life", tmp_path, of("spool/", manner), 1_000))

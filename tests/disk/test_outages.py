@@ -26,6 +26,6 @@ def test_the_same_outages_lose_some_with_relaxed_durability(library: Path, tmp_p
 
 def test_files_of_batches_have_their_names_when_they_are_on_the_disk(library: Path, tmp_path: Path) -> None:
     """Lines to send and rows that were fetched get their names only once they are synced: never half, never empty."""
-    [outcome] = sweep(library, "tests.disk.parts:spool_in_an_outage", tmp_path, [Fault(under="spool/")])
+    [outcome] = sweep(library, "tests.disk.parts:spool_in_an_outage", tmp_path, Fault(under="spool/"), 0)
 
     assert outcome.complaint == ""

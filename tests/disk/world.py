@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import tempfile
 import time
@@ -35,7 +36,9 @@ from tests.integration.house import MODEL, configuration, messages
 SPEED = 10.0
 QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.01, finalizing_seconds=0.0)
 #: For how long a life on a failing disk is watched before it is ended, and one on a good disk before it has failed.
-FIRST_SECONDS = 1.0
+FIRST_SECONDS = 3.0
+#: On a full disk little more will happen.
+FULL_SECONDS = 0.7
 SECOND_SECONDS = 20.0
 DETACHED = ("one, in the background", "two, in the background")
 WAITING = ("three, on the line", "four, on the line")
@@ -166,7 +169,7 @@ async def look(world: World, http: httpx2.AsyncClient, text: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def first_life(world: World) -> None:
+async def first_life(world: World, seconds: float) -> None:
     """On the failing disk: whatever happens is said clearly, and nothing hangs."""
     try:
         async with a_life(world) as http:
@@ -174,7 +177,7 @@ async def first_life(world: World) -> None:
             waiting = [asyncio.ensure_future(ask(world, http, text)) for text in WAITING]
             await asyncio.gather(*asked)
             looking = [asyncio.ensure_future(look(world, http, text)) for text in DETACHED]
-            await asyncio.wait([*waiting, *looking], timeout=FIRST_SECONDS)
+            await asyncio.wait([*waiting, *looking], timeout=seconds)
             for each in looking:
                 each.cancel()
             left = asyncio.gather(*waiting, *looking, return_exceptions=True)
@@ -215,7 +218,7 @@ async def lives(directory: Path, disk: Disk, fault: Fault) -> str:
         url = server.base_url(simulator)
         world = World(directory=data, simulator=simulator, provider_url=url, clock=clock)
         disk.arm(fault)
-        await first_life(world)
+        await first_life(world, FULL_SECONDS if fault.manner == "full" else FIRST_SECONDS)
         struck = disk.disarm()
         await second_life(world)
         repeated = (await simulator.submissions()).repeated
@@ -245,5 +248,7 @@ def whole_life(directory: Path, disk: Disk, fault: Fault) -> str:
 
 
 def quietly(path: Path) -> None:
-    """Let the log go to a file."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(path.open("w")))
+    """Let the log go to a file, and what libraries say of connections that break."""
+    log = path.open("w")
+    os.dup2(log.fileno(), 2)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
