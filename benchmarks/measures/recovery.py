@@ -40,6 +40,8 @@ class Start:
     polled: float
     stall_ms: float
     peak_bytes: int
+    #: User and system time until the first answer, which other work on the machine hardly moves.
+    cpu: float
 
 
 def after_a_crash(bench: Bench) -> Iterator[Figure]:
@@ -65,7 +67,10 @@ def after_a_crash(bench: Bench) -> Iterator[Figure]:
         "r.ready", full, empty, "ready",
         f"{half:,} requests queued, {half:,} in {BATCHES} batches that the provider is running; recorded in {seconds:.0f} s.",
     )  # fmt: skip
-    yield _ratio("r.answer", full, empty, "answer", "the first stored answer; asked for when /readyz said 200.")
+    cpu = " and ".join(f"{median(each.cpu for each in starts):.2f} s" for starts in (full, empty))
+    yield _ratio(
+        "r.answer", full, empty, "answer", f"a stored answer, asked for when /readyz said 200; CPU until then: {cpu}."
+    )
     yield Figure(
         key="r.polled",
         rounds=tuple(each.polled - each.ready for each in full),
@@ -140,6 +145,7 @@ def _start(directory: Path, upstream: str, load: Servant, simulator: Servant, ba
         ready = time.perf_counter() - began
         gateway.answer(HIT)
         answer = polled = time.perf_counter() - began
+        cpu = gateway.cpu_seconds
         load.ask(
             "start", port=gateway.port, connections=1, tag="probe", vary=False, headers={},
             pause_ms=2.0, method="GET", path="/healthz",
@@ -154,4 +160,5 @@ def _start(directory: Path, upstream: str, load: Servant, simulator: Servant, ba
             polled=polled,
             stall_ms=load.ask("stop")["max_ms"],
             peak_bytes=gateway.peak_bytes,
+            cpu=cpu,
         )

@@ -12,7 +12,7 @@ from tests.acceptance.kill_loop import new_seed, open_kill_loop
 ROUNDS = 20
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_twenty_kills(tmp_path: Path) -> None:
     """Whenever the process dies, every caller gets its own answer, each question is in one batch, and the bill is right."""
     # A failure tells its seed; the variable asks for it again.
