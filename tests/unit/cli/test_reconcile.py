@@ -184,6 +184,8 @@ async def test_what_was_sent_after_the_backup_is_taken_up(
 
     assert (outcome.batch.state, outcome.batch.remote_id, outcome.left) == (BatchState.SUBMITTED, "fake-1", False)
     assert "fake-1" in outcome.said
+    # The provider's list is read back to then: not only to the moment at which the operator looks.
+    assert (outcome.batch.first_sent_at or clock.now()) <= remote.batches["fake-1"].created
     assert strays == ()
     assert (batch.state, len(remote.batches)) == (BatchState.SUBMITTED, 1)
 
