@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway.clock import Clock
 from gateway.configured import ConfiguredProvider
@@ -216,17 +217,14 @@ class Intake:
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
         if gathered:
-            self._tasks.spawn("intake.admit", self._record(gathered))
+            recording = self._tasks.spawn("intake.admit", self._record(gathered))
+            recording.add_done_callback(partial(_send_away, gathered))
 
     async def _record(self, gathered: list[tuple[Arrival, asyncio.Future[Admission]]]) -> None:
         began = self._clock.monotonic()
         departures = self._waiters.take_departures()
         try:
             admissions = await self._admitted([arrival for arrival, _ in gathered], departures)
-        except asyncio.CancelledError:
-            # The gateway stops. The commit may go through all the same: then the callers' next try finds it.
-            _fail(gathered, Refusal("stopping", "The gateway is shutting down. Ask again in a moment."))
-            raise
         except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
             _fail(gathered, _not_accepted(error))
             return
@@ -274,10 +272,19 @@ class Intake:
         return Accepted(admission=admission, provider=provider.name)
 
 
+def _send_away(gathered: Iterable[tuple[Arrival, asyncio.Future[Admission]]], recording: asyncio.Task[None]) -> None:
+    """The gateway stops before a group is recorded, or while it is: its callers must not wait for the end of that.
+
+    The commit may go through all the same; then their next try finds it.
+    """
+    if recording.cancelled():
+        _fail(gathered, Refusal("stopping", "The gateway is shutting down. Ask again in a moment."))
+
+
 def _fail(gathered: Iterable[tuple[Arrival, asyncio.Future[Admission]]], error: Exception) -> None:
     """Tell every caller of a group that it was not accepted."""
     for _, future in gathered:
-        if not future.cancelled():
+        if not future.done():
             future.set_exception(error)
             future.exception()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 
 import httpx2
@@ -128,6 +129,27 @@ async def test_a_call_that_is_being_recorded_is_sent_away(
         monkeypatch.setattr(house.gateway.ledger.requests, "admit", for_ever)
         asked = begin(house, "on the threshold")
         await recording.wait()
+        await stop(house)
+
+        assert ((await asked).status, (await asked).code) == (503, "stopping")
+
+
+async def test_a_call_that_is_about_to_be_recorded_is_sent_away(tmp_path: Path, simulator: OpenAISimulator) -> None:
+    """The stop comes between a call and the first step of its commit: its caller gets 503 all the same."""
+    async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+        tasks, stopping = house.gateway.tasks, asyncio.Event()
+        spawn = tasks.spawn
+
+        def spawn_and_cancel(name: str, coroutine: Coroutine[object, object, object]) -> asyncio.Task[object]:
+            task = spawn(name, coroutine)
+            if name == "intake.admit":
+                task.cancel()
+                stopping.set()
+            return task
+
+        tasks.spawn = spawn_and_cancel  # type: ignore[method-assign, assignment]
+        asked = begin(house, "on the threshold")
+        await stopping.wait()
         await stop(house)
 
         assert ((await asked).status, (await asked).code) == (503, "stopping")

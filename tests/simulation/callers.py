@@ -95,11 +95,13 @@ class Counter:
     sleep: Callable[[float], object]
     #: Told of every reply with an outcome: custom_id, status, body.
     saw: Callable[[str, Reply], None]
+    #: Nobody listens any more.
+    closed: bool = False
     open: dict[int, Connection] = field(default_factory=dict)
 
     async def serve(self, caller: Caller) -> None:
         """Go after what the caller wants until it has it."""
-        while not caller.over:
+        while not (caller.over or self.closed):
             if caller.stage is Stage.ASKING:
                 await self._ask(caller)
             else:

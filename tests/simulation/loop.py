@@ -29,11 +29,9 @@ class Crashed(BaseException):
 class SimulatedTask(asyncio.Task[Outcome]):
     """A task whose place in a set does not depend on its address: sets of tasks are walked in the same order every time."""
 
-    _numbers = itertools.count()
-
-    def __init__(self, *arguments: object, **options: object) -> None:
-        self._number = next(SimulatedTask._numbers)
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+    def __init__(self, coroutine: Coroutine[object, object, Outcome], number: int, **options: object) -> None:
+        self._number = number
+        super().__init__(coroutine, **options)  # type: ignore[arg-type]
 
     def __hash__(self) -> int:
         return self._number
@@ -53,6 +51,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         #: Told of each moment at which the process may die; whether it does.
         self.moment = moment
         self.steps = 0
+        self._numbers = itertools.count()
         self._now = begins_at
         self._shuffled = shuffled
         self._dead = False
@@ -139,7 +138,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, Outcome], **options: object
     ) -> SimulatedTask[Outcome]:
-        task: SimulatedTask[Outcome] = SimulatedTask(coroutine, loop=loop, **options)
+        task: SimulatedTask[Outcome] = SimulatedTask(coroutine, next(self._numbers), loop=loop, **options)
         self._tasks.add(task)  # type: ignore[arg-type]
         task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
         return task

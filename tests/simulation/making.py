@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from gateway.app import Gateway
+from gateway.app import SHUTDOWN_SECONDS, Gateway
 from gateway.config import Batching, Cache, Configuration, Polling, ProviderTable, Retries, Route, Server, Storage
 from gateway.prices import Prices
 from gateway.provider import Provider
@@ -84,7 +84,7 @@ class SimulatedGateway(Gateway):
 
     async def _serve(self, app: web.Application, listener: socket.socket | None) -> None:
         self._runner = web.AppRunner(
-            app, handle_signals=False, handler_cancellation=True, access_log=None, shutdown_timeout=0.0
+            app, handle_signals=False, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
         )
         await self._runner.setup()
         assert self._runner.server is not None

@@ -66,7 +66,6 @@ PRICES = TokenPrices(input=1.0, cached=1.0, output=2.0)
 def in_seeded_time(seed: int, log: list[tuple[str, dict[str, object]]]) -> Iterator[None]:
     """Constants as in `PACE`, secrets and jitter out of `seed`, what is logged in `log`."""
     chance = random.Random(f"secrets {seed}")
-    before = random.getstate()
     known = structlog.get_config()
     with contextlib.ExitStack() as stack:
         for module in [module for name, module in sorted(sys.modules.items()) if name.startswith("gateway.")]:
@@ -77,7 +76,7 @@ def in_seeded_time(seed: int, log: list[tuple[str, dict[str, object]]]) -> Itera
         stack.enter_context(
             patch.object(secrets, "token_hex", lambda size=8: f"{chance.getrandbits(8 * size):0{2 * size}x}")
         )
-        random.seed(seed)
+        stack.enter_context(patch.object(poller, "random", random.Random(f"jitter {seed}")))
 
         def keep(_: object, __: str, event: dict[str, object]) -> dict[str, object]:
             log.append((str(event.pop("event")), event))
@@ -88,4 +87,3 @@ def in_seeded_time(seed: int, log: list[tuple[str, dict[str, object]]]) -> Itera
             yield
         finally:
             structlog.configure(**known)
-            random.setstate(before)

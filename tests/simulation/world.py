@@ -192,6 +192,7 @@ class World:
     def stop(self, down_seconds: float = 1.0) -> None:
         """The process ends in order, and starts again."""
         life = self.life
+        life.counter.closed = True
         try:
             life.loop.finish(life.gateway.stop(), at_most_seconds=600)
         except Crashed:
