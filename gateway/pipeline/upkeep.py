@@ -1,6 +1,7 @@
 """Look after the disk: say once when it is short and once when there is room again, and give back what nothing is in.
 
-Takes no requests and no batches. If the process dies half-way, the next one looks afresh.
+Takes free pages of the ledger, leaves requests and batches as they are. If the process dies half-way, the next one looks
+afresh: a step is one commit.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).with_name("faulty.c")
 #: A child that takes longer hangs.
-CHILD_SECONDS = 45.0
+CHILD_SECONDS = 100.0
 #: Most of their time they wait.
 AT_ONCE = 4
 #: Beyond what any scenario has.

@@ -17,7 +17,7 @@ def test_what_was_accepted_survives_a_loss_of_power(library: Path, tmp_path: Pat
 
 
 def test_the_same_outages_lose_some_with_relaxed_durability(library: Path, tmp_path: Path) -> None:
-    """So the test above can tell. What is left is sound: whoever asks for speed loses the last requests, not the ledger."""
+    """So the test above can tell; whoever asks for speed loses the last requests, but the ledger stays sound."""
     losses = outages(library, "relaxed", tmp_path, 3)
 
     assert [loss.complaint for loss in losses] == [""] * 3

@@ -39,7 +39,7 @@ QUICK = SandboxSettings(validating_seconds=0.0, running_seconds=0.01, finalizing
 FIRST_SECONDS = 3.0
 #: On a full disk little more will happen.
 FULL_SECONDS = 0.7
-SECOND_SECONDS = 20.0
+SECOND_SECONDS = 60.0
 DETACHED = ("one, in the background", "two, in the background")
 WAITING = ("three, on the line", "four, on the line")
 
