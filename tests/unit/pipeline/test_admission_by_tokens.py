@@ -93,10 +93,7 @@ SIZES = st.lists(
 @settings(max_examples=8, deadline=None)
 @given(sizes=SIZES, of_others=st.sampled_from([0, 300, 900]), poisoned=st.booleans())
 def test_never_too_many_and_always_on(sizes: list[tuple[int, float, bool]], of_others: int, poisoned: bool) -> None:
-    """Two tables of one account never have more waiting together than the account allows, and whatever is queued is answered.
-
-    Estimates are wrong and learn, others use the account and leave, batches are refused for their tokens and for a poison line.
-    """
+    """Whatever estimates, others of the account and refusals do, two tables of one account stay within it, and all is answered."""
 
     async def scenario(directory: Path) -> None:
         clock = FakeClock()

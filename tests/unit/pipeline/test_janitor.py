@@ -163,9 +163,9 @@ async def test_a_sealed_batch_nobody_wants_falls_apart_unsent(tmp_path: Path) ->
 
 
 async def test_a_batch_somebody_still_wants_is_sent(tmp_path: Path) -> None:
-    """One request that is wanted keeps its batch together."""
+    """One request that is wanted keeps its batch together once its file is with the provider."""
     async with open_rig(tmp_path) as rig:
-        batch = await sealed(rig, "a", "b")
+        batch = await rig.ledger.batches.uploaded(await sealed(rig, "a", "b"), "file-1")
         await rig.ledger.batches.release(batch, retry_at=0)
         await rig.ledger.requests.cancel(1, rig.clock.now(), cancelled())
         await janitor_of(rig).round()
