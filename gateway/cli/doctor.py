@@ -143,7 +143,7 @@ async def _providers(configuration: Configuration, alive: float | None) -> list[
     from gateway.cli.bench import open_router
     from gateway.cli.checkup.ledger import known_names
     from gateway.cli.checkup.providers import check_providers
-    from gateway.cli.strays import look_back
+    from gateway.cli.orphans import look_back
     from gateway.clock import SystemClock
     from gateway.metrics import Metrics
     from gateway.prices import Prices

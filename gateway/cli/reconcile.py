@@ -19,8 +19,8 @@ from gateway.store.lock import DirectoryLock
 
 if TYPE_CHECKING:
     from gateway.cli.bench import Bench
+    from gateway.cli.orphans import Orphan
     from gateway.cli.restoring import Listing, Outcome, Restorer
-    from gateway.cli.strays import Stray
     from gateway.store.shipping import BatchRow
 
 
@@ -75,26 +75,26 @@ class Done:
 
     outcomes: list[Outcome] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
-    #: Strays that were to be stopped -> why they could not be, or None.
+    #: Orphans that were to be stopped -> why they could not be, or None.
     cancelled: dict[str, str | None] = field(default_factory=dict)
 
     @property
-    def strays(self) -> list[Stray]:
+    def orphans(self) -> list[Orphan]:
         """Of all providers."""
-        return [stray for listing in self.listings for stray in listing.strays]
+        return [orphan for listing in self.listings for orphan in listing.orphans]
 
     @property
     def left(self) -> bool:
         """Whether something is left to do for the operator."""
         failed = any(listing.reason is not None and not listing.unable for listing in self.listings)
-        running = any(self.fate(stray) == "runs" for stray in self.strays)
+        running = any(self.fate(orphan) == "runs" for orphan in self.orphans)
         return failed or running or any(outcome.left for outcome in self.outcomes)
 
-    def fate(self, stray: Stray) -> str:
-        """What a stray does by now."""
-        if not stray.running:
+    def fate(self, orphan: Orphan) -> str:
+        """What an orphan does by now."""
+        if not orphan.running:
             return "over"
-        if self.cancelled.get(stray.remote.remote_id, "") is None:
+        if self.cancelled.get(orphan.remote.remote_id, "") is None:
             return "asked to stop"
         return "runs"
 
@@ -143,12 +143,12 @@ async def _list(bench: Bench, restorer: Restorer, wish: Wish, done: Done) -> Non
     for name, provider in bench.router.providers.items():
         _tell(f"reading what {name} has")
         retention = bench.configuration.storage.retention_days
-        listing = await restorer.list_strays(provider, retention, wish.days)
+        listing = await restorer.list_orphans(provider, retention, wish.days)
         done.listings.append(listing)
-        for stray in listing.strays:
-            if wish.cancel and stray.certain and stray.running:
-                _tell(f"stopping {stray.remote.remote_id}")
-                done.cancelled[stray.remote.remote_id] = await restorer.cancel(stray)
+        for orphan in listing.orphans:
+            if wish.cancel and orphan.certain and orphan.running:
+                _tell(f"stopping {orphan.remote.remote_id}")
+                done.cancelled[orphan.remote.remote_id] = await restorer.cancel(orphan)
 
 
 def _tell(line: str) -> None:
@@ -162,7 +162,9 @@ def _show(done: Done, *, as_json: bool) -> None:
             for each in done.listings
             if each.reason is not None
         ]
-        show_json([*map(_batch_record, done.outcomes), *(_stray_record(done, each) for each in done.strays), *unlisted])
+        show_json(
+            [*map(_batch_record, done.outcomes), *(_orphan_record(done, each) for each in done.orphans), *unlisted]
+        )
         return
     if done.outcomes:
         columns: list[Column[Outcome]] = [
@@ -177,19 +179,19 @@ def _show(done: Done, *, as_json: bool) -> None:
         show_list(done.outcomes, columns, _batch_record, as_json=False)
     else:
         click.echo("no open batch")
-    _show_strays(done)
+    _show_orphans(done)
 
 
-def _show_strays(done: Done) -> None:
+def _show_orphans(done: Done) -> None:
     for listing in done.listings:
         if listing.reason is not None:
             click.echo(f"{listing.provider}: what it has is not known: {listing.reason}")
-    if not done.strays:
+    if not done.orphans:
         if any(listing.reason is None for listing in done.listings):
             click.echo("the providers have nothing that the ledger does not know of")
         return
-    click.echo(f"{len(done.strays)} remote batches that the ledger does not know of:")
-    columns: list[Column[Stray]] = [
+    click.echo(f"{len(done.orphans)} remote batches that the ledger does not know of:")
+    columns: list[Column[Orphan]] = [
         Column(heading="provider", cell=lambda each: each.provider),
         Column(heading="remote id", cell=lambda each: each.remote.remote_id),
         Column(heading="requests", cell=lambda each: _number(each.remote.total)),
@@ -197,22 +199,22 @@ def _show_strays(done: Done) -> None:
         Column(heading="state", cell=done.fate),
         Column(heading="what it is", cell=lambda each: _said(each, done)),
     ]
-    show_list(done.strays, columns, lambda each: _stray_record(done, each), as_json=False)
-    if any(done.fate(each) == "runs" and each.certain for each in done.strays):
+    show_list(done.orphans, columns, lambda each: _orphan_record(done, each), as_json=False)
+    if any(done.fate(each) == "runs" and each.certain for each in done.orphans):
         click.echo(
             "What runs is being paid for, and the requests in it may be sent once more. Unless it belongs to another gateway "
             "of this account, stop it: batchway reconcile --all --cancel-orphans"
         )
 
 
-def _said(stray: Stray, done: Done) -> str:
-    failed = done.cancelled.get(stray.remote.remote_id)
+def _said(orphan: Orphan, done: Done) -> str:
+    failed = done.cancelled.get(orphan.remote.remote_id)
     if failed:
         return f"could not be stopped: {failed}"
-    if stray.copy_of is not None:
-        return f"a copy of batch {stray.copy_of}"
-    if stray.certain:
-        return f"made by a gateway (marker {stray.remote.marker})"
+    if orphan.copy_of is not None:
+        return f"a copy of batch {orphan.copy_of}"
+    if orphan.certain:
+        return f"made by a gateway (marker {orphan.remote.marker})"
     return "perhaps not a gateway's: nothing here says who made it"
 
 
@@ -232,17 +234,17 @@ def _batch_record(outcome: Outcome) -> Mapping[str, object]:
     }
 
 
-def _stray_record(done: Done, stray: Stray) -> Mapping[str, object]:
-    created = stray.remote.created
+def _orphan_record(done: Done, orphan: Orphan) -> Mapping[str, object]:
+    created = orphan.remote.created
     return {
         "kind": "orphan",
-        "provider": stray.provider,
-        "remote_id": stray.remote.remote_id,
-        "marker": stray.remote.marker,
-        "copy_of": stray.copy_of,
-        "requests": stray.remote.total,
-        "done": stray.remote.done,
+        "provider": orphan.provider,
+        "remote_id": orphan.remote.remote_id,
+        "marker": orphan.remote.marker,
+        "copy_of": orphan.copy_of,
+        "requests": orphan.remote.total,
+        "done": orphan.remote.done,
         "created_at": None if created is None else created.timestamp(),
-        "fate": done.fate(stray),
-        "trouble": done.cancelled.get(stray.remote.remote_id),
+        "fate": done.fate(orphan),
+        "trouble": done.cancelled.get(orphan.remote.remote_id),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from gateway.cli.strays import LIST_SECONDS, Stray, lists_ours, look_back, strays
+from gateway.cli.orphans import LIST_SECONDS, Orphan, lists_ours, look_back, orphans
 from gateway.config import Polling, Retries
 from gateway.configured import ConfiguredProvider
 from gateway.errors import PluginFault, ProviderError
@@ -47,7 +47,7 @@ class Listing:
     """What one provider has that the ledger does not account for."""
 
     provider: str
-    strays: tuple[Stray, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     #: Why it could not be looked at; None: it was.
     reason: str | None = None
     #: Whether that is a matter of its kind, and nothing went wrong.
@@ -85,7 +85,7 @@ class Restorer:
         after = await self._ledger.batches.get(batch.id)
         return self._outcome(before, batch if after is None else after)
 
-    async def list_strays(self, provider: ConfiguredProvider, retention_days: float, days: float | None) -> Listing:
+    async def list_orphans(self, provider: ConfiguredProvider, retention_days: float, days: float | None) -> Listing:
         """What the provider has of ours that no batch of the ledger is."""
         plugin = await provider.ready()
         if plugin is None:
@@ -102,16 +102,16 @@ class Restorer:
         except (ProviderError, PluginFault, TimeoutError) as error:
             return Listing(provider=provider.name, reason=trouble(error))
         names = await self._ledger.database.read(_names)
-        return Listing(provider=provider.name, strays=tuple(strays(provider.name, listed, names)))
+        return Listing(provider=provider.name, orphans=tuple(orphans(provider.name, listed, names)))
 
-    async def cancel(self, stray: Stray) -> str | None:
-        """Ask the provider to stop a stray; why it could not be asked, or None."""
-        provider = self._upstream.router.providers[stray.provider]
+    async def cancel(self, orphan: Orphan) -> str | None:
+        """Ask the provider to stop an orphan; why it could not be asked, or None."""
+        provider = self._upstream.router.providers[orphan.provider]
         plugin = await provider.ready()
         if plugin is None:
             return provider.disabled_reason
         try:
-            await self._upstream.accounts.call(provider, "cancel", plugin.cancel(stray.remote), CANCEL_SECONDS)
+            await self._upstream.accounts.call(provider, "cancel", plugin.cancel(orphan.remote), CANCEL_SECONDS)
         except (ProviderError, PluginFault, TimeoutError) as error:
             return trouble(error)
         return None

@@ -27,6 +27,7 @@ from gateway.store.checks import (
     recount_lanes,
     waiting,
 )
+from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.ledger import Ledger
 from gateway.store.migrations import schema_version
 from gateway.store.queries import load_queries
@@ -183,11 +184,12 @@ def _waiting(session: SqliteSession, now: float, *, running: bool) -> Iterator[F
     else:
         yield ok("requests", said)
     for lane in parked_lanes(session):
-        yield note(
-            "lane",
-            f"{lane.provider}, {lane.model}: {lane.waiting} requests wait ({lane.reason})",
-            f"it is tried again in {lasting(lane.retry_at - now)}, or when one of its batches ends",
-        )
+        said = f"{lane.provider}, {lane.model}: {lane.waiting} requests wait: {lane.reason}"
+        again = f"it is tried again in {lasting(lane.retry_at - now)}"
+        if lane.reason == TOKEN_LIMIT:
+            yield note("lane", said, f"{again}, or when one of its batches ends")
+        elif lane.waiting:
+            yield problem("lane", said, f"mend that; {again}")
 
 
 def _standing(configuration: Configuration, path: Path, clock: Clock) -> list[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.accounts import Accounts
 from gateway.cli.checkup.findings import Finding, note, ok, problem
-from gateway.cli.strays import LIST_SECONDS, Stray, lists_ours, strays
+from gateway.cli.orphans import LIST_SECONDS, Orphan, lists_ours, orphans
 from gateway.clock import as_datetime
 from gateway.configured import ConfiguredProvider
 from gateway.errors import PluginFault, ProviderError, Unauthorised
@@ -51,7 +51,7 @@ async def _check(provider: ConfiguredProvider, accounts: Accounts, since: dateti
     known = names()
     if known is None:
         return [ok(check, "the key is taken; what it has cannot be compared with a ledger that cannot be read")]
-    return _strays(check, plugin, listed, strays(provider.name, listed, known))
+    return _orphans(check, plugin, listed, orphans(provider.name, listed, known))
 
 
 async def _listed(plugin: Provider, since: datetime) -> list[RemoteBatch] | None:
@@ -66,18 +66,18 @@ async def _listed(plugin: Provider, since: datetime) -> list[RemoteBatch] | None
     return None
 
 
-def _strays(check: str, plugin: Provider, listed: Sequence[RemoteBatch], found: Sequence[Stray]) -> list[Finding]:
-    running = [stray for stray in found if stray.running and stray.certain]
-    unsure = [stray for stray in found if stray.running and not stray.certain]
+def _orphans(check: str, plugin: Provider, listed: Sequence[RemoteBatch], found: Sequence[Orphan]) -> list[Finding]:
+    running = [orphan for orphan in found if orphan.running and orphan.certain]
+    unsure = [orphan for orphan in found if orphan.running and not orphan.certain]
     over = len(found) - len(running) - len(unsure)
     ended = f"; {over} more are over" if over else ""
     findings = []
-    for stray in running:
-        whose = "no batch of the ledger" if stray.copy_of is None else f"a copy of batch {stray.copy_of}"
+    for orphan in running:
+        whose = "no batch of the ledger" if orphan.copy_of is None else f"a copy of batch {orphan.copy_of}"
         findings.append(
             problem(
                 check,
-                f"{stray.remote.remote_id} runs there and is {whose}: its lines are paid for nothing",
+                f"{orphan.remote.remote_id} runs there and is {whose}: its lines are paid for nothing",
                 "unless it is another gateway's of this account: stop the gateway, batchway reconcile --all --cancel-orphans",
             )
         )

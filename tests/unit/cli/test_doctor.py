@@ -289,6 +289,16 @@ def test_batches_that_stand_still_are_named_with_their_age(patient: Patient) -> 
     assert any("not known for" in line and status == "note" for line, status in said.items())
 
 
+def test_lanes_that_wait_are_named(patient: Patient) -> None:
+    """For room at the provider: a note. For anything else, as a provider that is gone: somebody has to mend it."""
+    patient.sql("UPDATE lanes SET parked_reason = 'token_limit' WHERE due_count > 0")
+    _, found = patient.see("--offline")
+    patient.sql("UPDATE lanes SET parked_reason = 'provider is not configured' WHERE due_count > 0")
+
+    assert {each["status"] for each in found["lane"]} == {"note"}
+    assert "provider is not configured" in patient.wrong("--offline")["lane"]
+
+
 def test_a_disk_of_nothing_is_no_fault(tmp_path: Path) -> None:
     """Before the first start there is nothing, and nothing is made by looking."""
     config = tmp_path / "config.toml"

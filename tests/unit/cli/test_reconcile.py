@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.cli.orphans import look_back
 from gateway.cli.restoring import Listing, Outcome, Restorer
-from gateway.cli.strays import look_back
 from gateway.clock import as_datetime
 from gateway.config import Polling, ProviderTable
 from gateway.errors import Retryable
@@ -65,9 +65,9 @@ class Site:
         """Look for every open batch."""
         return [await self.restorer.look(batch) for batch in await self.restorer.open_batches()]
 
-    async def list_strays(self, days: float | None = None) -> Listing:
+    async def list_orphans(self, days: float | None = None) -> Listing:
         """What the provider has that the ledger does not know."""
-        return await self.restorer.list_strays(self.rig.router.providers["sim"], 30.0, days)
+        return await self.restorer.list_orphans(self.rig.router.providers["sim"], 30.0, days)
 
     async def run(self) -> None:
         """What a gateway does next with open batches, until the quarantine is long over."""
@@ -178,7 +178,7 @@ async def test_what_was_sent_after_the_backup_is_taken_up(
     directory = await restored(past, tmp_path, remote, clock)
     async with open_site(directory, remote, clock) as site:
         [outcome] = await site.look()
-        strays = (await site.list_strays()).strays
+        orphans = (await site.list_orphans()).orphans
         await site.run()
         [batch] = await site.restorer.open_batches()
 
@@ -186,7 +186,7 @@ async def test_what_was_sent_after_the_backup_is_taken_up(
     assert "fake-1" in outcome.said
     # The provider's list is read back to then: not only to the moment at which the operator looks.
     assert (outcome.batch.first_sent_at or clock.now()) <= remote.batches["fake-1"].created
-    assert strays == ()
+    assert orphans == ()
     assert (batch.state, len(remote.batches)) == (BatchState.SUBMITTED, 1)
 
 
@@ -232,13 +232,13 @@ async def test_a_batch_that_no_ledger_knows_is_shown_and_stopped(
     directory = await restored(Past(name="", before=ask, after=seal_and_send), tmp_path, remote, clock)
     async with open_site(directory, remote, clock) as site:
         outcomes = await site.look()
-        [stray] = (await site.list_strays()).strays
-        trouble = await site.restorer.cancel(stray)
-        [after] = (await site.list_strays()).strays
+        [orphan] = (await site.list_orphans()).orphans
+        trouble = await site.restorer.cancel(orphan)
+        [after] = (await site.list_orphans()).orphans
 
     assert outcomes == []
-    assert (stray.remote.remote_id, stray.remote.total, stray.certain, stray.copy_of) == ("fake-1", 2, True, None)
-    assert (stray.running, trouble, after.running) == (True, None, False)
+    assert (orphan.remote.remote_id, orphan.remote.total, orphan.certain, orphan.copy_of) == ("fake-1", 2, True, None)
+    assert (orphan.running, trouble, after.running) == (True, None, False)
 
 
 async def test_a_second_batch_of_one_marker_is_shown_as_a_copy(
@@ -251,9 +251,9 @@ async def test_a_second_batch_of_one_marker_is_shown_as_a_copy(
         plugin = await site.rig.router.providers["sim"].ready()
         assert plugin is not None
         await plugin.submit(site.rig.upstream.view(batch))
-        [stray] = (await site.list_strays()).strays
+        [orphan] = (await site.list_orphans()).orphans
 
-    assert (stray.remote.remote_id, stray.copy_of) == ("fake-2", batch.id)
+    assert (orphan.remote.remote_id, orphan.copy_of) == ("fake-2", batch.id)
 
 
 async def test_what_cannot_be_looked_for_is_left_to_the_operator(
@@ -265,7 +265,7 @@ async def test_what_cannot_be_looked_for_is_left_to_the_operator(
         remote.before["find"].append(Retryable("no route to host"))
         remote.before["list_ours"].append(Retryable("no route to host"))
         [outcome] = await site.look()
-        listing = await site.list_strays()
+        listing = await site.list_orphans()
 
     assert (outcome.batch.state, outcome.left) == (BatchState.RECONCILING, True)
     assert "no route to host" in outcome.said

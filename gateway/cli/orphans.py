@@ -18,7 +18,7 @@ LISTED_DAYS = 7.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stray:
+class Orphan:
     """A remote batch that is not the one of any batch in the ledger."""
 
     provider: str
@@ -37,7 +37,7 @@ class Stray:
         return self.remote.state is RemoteState.RUNNING
 
 
-def strays(provider: str, listed: Sequence[RemoteBatch], names: Sequence[BatchName]) -> list[Stray]:
+def orphans(provider: str, listed: Sequence[RemoteBatch], names: Sequence[BatchName]) -> list[Orphan]:
     """Those of `listed` that no batch of `names` is. Read `names` after `listed`: a batch is in the ledger before it is sent."""
     by_marker = {name.marker: name for name in names}
     known = {name.remote_id for name in names if name.remote_id is not None}
@@ -47,7 +47,7 @@ def strays(provider: str, listed: Sequence[RemoteBatch], names: Sequence[BatchNa
         if remote.remote_id in known or (name is not None and name.remote_id is None):
             # In doubt, or about to be: the gateway finds that one by itself.
             continue
-        found.append(Stray(provider=provider, remote=remote, copy_of=None if name is None else name.id))
+        found.append(Orphan(provider=provider, remote=remote, copy_of=None if name is None else name.id))
     return found
 
 
