@@ -86,8 +86,10 @@ TROUBLE = Scenario(
     questions=(
         Question(name="one", text="The first in trouble?"),
         Question(name="two", text="The second in trouble?", waits=True),
-        Question(name="poison", text="Who is poison? [sandbox: poison line=no]", ends=(400,)),
         Question(name="three", text="The third in trouble?"),
+        # Later: of a batch that is refused for them nothing is run, and so nothing is paid twice.
+        Question(name="poison", text="Who is poison? [sandbox: poison line=no]", ends=(400,), after="one"),
+        Question(name="beside", text="Who is beside the poison?", after="one"),
     ),
     faults=(
         _fault(FaultKind.STATUS, Operation.UPLOAD, status=503),
