@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import difflib
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from gateway.clock import Clock
 from gateway.config import CORE_KEYS, ProviderTable
 from gateway.provider import Provider, ProviderSettings
 from gateway.records import Limits
+
+#: What may stand before the host in an address.
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
 class ConfiguredProvider:
@@ -68,8 +72,11 @@ class ConfiguredProvider:
 
     @property
     def home(self) -> str:
-        """Where its batches live: its base URL; for a simulator, whose port changes with every start, that it is one."""
-        return f"sandbox:{self.name}" if self.table.sandbox else self.base_url
+        """Where its batches live: its base URL; for a simulator, whose port changes with every start, that it is one.
+
+        Stored with every batch, so without a user and a password, which are no part of the place.
+        """
+        return f"sandbox:{self.name}" if self.table.sandbox else without_credentials(self.base_url)
 
     @property
     def price_address(self) -> str:
@@ -112,6 +119,11 @@ class ConfiguredProvider:
             self._reason = f"the kind {self.table.kind} could not make it: {_raised(error)}{_advice(error)}"
             log = structlog.get_logger()
             log.exception("provider_disabled", provider=self.name, kind=self.table.kind, reason=self._reason)
+
+
+def without_credentials(address: str) -> str:
+    """An address less the user and password that may stand before its host."""
+    return _CREDENTIALS.sub("", address, count=1)
 
 
 def _advice(error: Exception) -> str:

@@ -6,6 +6,7 @@ Floor 3. What the pipeline's modules have in common when they talk to a provider
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -173,7 +174,7 @@ class Upstream:
         self.metrics.batches_dissolved.of(batch.lane.provider, type(refusal).__name__).inc()
         self.log(batch).warning(
             "batch_dissolved",
-            reason=refusal.reason,
+            reason=unquoted(refusal.reason),
             cause=type(refusal).__name__,
             refused_requests=len(plan.refused),
             parts=len(parts),
@@ -321,6 +322,12 @@ def backoff(troubles: int, first: float, longest: float) -> float:
 def _of_the_disk(error: Exception) -> bool:
     """Whether the ledger or a file could not be read or written; a plugin's own errors are told by class."""
     return isinstance(error, LedgerError) or (isinstance(error, OSError) and error.errno is not None)
+
+
+def unquoted(reason: str) -> str:
+    """A refusal for the log: without the provider's own words, which may quote the request that they are about."""
+    told = re.match(r"(?:[a-z ]+: )?status \d{3}", reason)
+    return told[0] if told else f"{len(reason)} characters, told to whose request it was"
 
 
 def trouble(error: Exception) -> str:

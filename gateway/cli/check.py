@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.config import Configuration
     from gateway.configured import ConfiguredProvider
     from gateway.plugins import Plugins
+from gateway.configured import without_credentials
 from gateway.routing import Router
 
 
@@ -67,7 +68,7 @@ def _providers(router: Router | None) -> list[str]:
         place = simulated if provider.table.sandbox else provider.base_url or "its kind's own address"
         lines += [
             f"provider       {name} (kind {provider.table.kind}) {state}",
-            f"               at {place}; {_limits(provider)}",
+            f"               at {without_credentials(place)}; {_limits(provider)}",
         ]
     return lines
 

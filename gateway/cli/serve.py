@@ -58,6 +58,8 @@ def _run(path: Path | None, lock: DirectoryLock, listener: socket.socket, log_le
     except ConfigurationError as error:
         raise _refused(path, error) from error
     configure(sys.stderr, log_level, configuration.secrets)
+    # Prompts and answers lie in whatever the gateway and its libraries write: for its own user only.
+    os.umask(0o077)
     try:
         return run(configuration, lock, listener, raise_file_limit())
     except ConfigurationError as error:

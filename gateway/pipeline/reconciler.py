@@ -113,8 +113,8 @@ class Reconciler:
             await self._upstream.park(batch, _held(len(running)), LOOK_AGAIN_SECONDS)
         else:
             reason = (
-                f"a remote batch may be this one ({candidates[0].remote_id}), and its results are gone: if its requests are "
-                f"not to wait until they expire, cancel them: `batchway cancel --batch {batch.id}`"
+                f"a remote batch may be this one ({candidates[0].remote_id}), and its results are gone or name nobody: if its "
+                f"requests are not to wait until they expire, cancel them: `batchway cancel --batch {batch.id}`"
             )
             await self._upstream.park(batch, reason, PARK_SECONDS)
 
