@@ -124,6 +124,15 @@ async def test_a_slow_commit_opens_no_second_create(tmp_path: Path, monkeypatch:
         assert rig.remote.calls["submit"] == 1
 
 
+async def test_without_room_what_is_not_here_is_left_alone(tmp_path: Path) -> None:
+    """While the disk is short a batch whose results would have to be fetched is not even claimed: each claim is a write."""
+    async with open_case(tmp_path, 1, lambda case: [rows(case, 0)]) as case:
+        case.rig.ledger.database._disk._min_free_bytes = 1 << 60  # type: ignore[attr-defined]
+        before = await case.rig.batch()
+        assert await case.collector.tick() == 0
+        assert await case.rig.batch() == before
+
+
 async def test_lowered_limits_take_nothing_apart_that_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that was sent once may be there, however large it is by the limits of today: it is looked for."""
     async with open_rig(tmp_path) as rig:
