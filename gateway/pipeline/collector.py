@@ -24,7 +24,7 @@ from gateway.records import BatchState, RemoteBatch, RemoteState, Result, line_n
 from gateway.spool import count_rows, in_slices, read_rows, write_whole
 from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache
-from gateway.store.shipping import BatchRow, Member, Settled, Settlement
+from gateway.store.shipping import Asked, BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
 from gateway.turns import Turns
 from gateway.upstream import HITCHES, NO_ROOM, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
@@ -36,6 +36,8 @@ SETTLED_AT_ONCE = 2
 TICK_SECONDS = 2.0
 #: Rows settled in one commit.
 ROWS_AT_ONCE = 500
+#: Stored requests held in memory together, to look what form their answers should have.
+PAYLOADS_AT_ONCE = 10
 FETCH_SECONDS = 3600.0
 FIND_SECONDS = 300.0
 #: Pauses before a result file with too few rows is fetched again; after them its lines count as missing.
@@ -272,10 +274,16 @@ class Collector:
     def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Row]) -> dict[int, Judged]:
         """What was found of the answers in a chunk, by place; of several rows for one line the first counts."""
         answered = {row.n: row.result for row in reversed(chunk) if row.result.status == 200}
-        with self._ledger.database.reader() as session:
-            asked = self._ledger.batches.asked(session, batch.id, answered)
-        found = {each.n: judge.judge(each, answered[each.n]) for each in in_slices(asked)}
+        found = {each.n: judge.judge(each, answered[each.n]) for each in in_slices(self._asked(batch, answered))}
         return {n: judged for n, judged in found.items() if judged is not None}
+
+    def _asked(self, batch: BatchRow, places: Iterable[int]) -> Iterator[Asked]:
+        """What was asked there, a few lines at a time: each may carry megabytes of pictures."""
+        left = iter(places)
+        while page := list(islice(left, PAYLOADS_AT_ONCE)):
+            with self._ledger.database.reader() as session:
+                asked = self._ledger.batches.asked(session, batch.id, page)
+            yield from asked
 
     def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
         """Rows that name a line of this batch; others are counted."""

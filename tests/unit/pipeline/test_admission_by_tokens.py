@@ -93,7 +93,7 @@ SIZES = st.lists(
 @settings(max_examples=8, deadline=None)
 @given(sizes=SIZES, of_others=st.sampled_from([0, 300, 900]), poisoned=st.booleans())
 def test_never_too_many_and_always_on(sizes: list[tuple[int, float, bool]], of_others: int, poisoned: bool) -> None:
-    """Whatever estimates, others of the account and refusals do, two tables of one account stay within it, and all is answered."""
+    """Whatever estimates, others of the account and refusals do, two tables of one account keep to it, and all is answered."""
 
     async def scenario(directory: Path) -> None:
         clock = FakeClock()
