@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -41,13 +42,26 @@ def doctor(*, path: Path | None, as_json: bool, offline: bool, repair: bool) -> 
     configure(sys.stderr, "critical")
     with complaints():
         findings = _repaired(path) if repair else []
-        findings += _findings(path, offline=offline)
+        findings += _clean(_findings(path, offline=offline), path)
     if as_json:
         show_json([_record(finding) for finding in findings])
     else:
         for finding in findings:
             click.echo(_line(finding))
     raise SystemExit(1 if any(finding.status is Status.PROBLEM for finding in findings) else 0)
+
+
+def _clean(findings: Sequence[Finding], path: Path | None) -> list[Finding]:
+    """Without keys: providers repeat them in what they say of them."""
+    from gateway.config import examine
+    from gateway.logs import Redactor
+
+    try:
+        secrets = examine(path, os.environ)[0].secrets
+    except ConfigurationError:
+        secrets = ()
+    redactor = Redactor(secrets)
+    return [replace(finding, said=redactor.text(finding.said)) for finding in findings]
 
 
 def _findings(path: Path | None, *, offline: bool) -> list[Finding]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,18 +117,21 @@ async def _run(configuration: Configuration, lock: DirectoryLock, wish: Wish) ->
     from gateway.cli.bench import open_bench
     from gateway.cli.restoring import Restorer
     from gateway.clock import SystemClock
-    from gateway.logs import configure
+    from gateway.logs import Redactor, configure
 
     configure(sys.stderr, "error", configuration.secrets)
+    # Providers repeat keys in what they say of them.
+    clean = Redactor(configuration.secrets).text
     done = Done()
     async with open_bench(configuration, lock, SystemClock()) as bench:
         restorer = Restorer(bench.upstream, bench.waiters, configuration.retries, configuration.polling, bench.tasks)
         chosen = _chosen(await restorer.open_batches(), wish.numbers)
         for place, batch in enumerate(chosen, start=1):
             _tell(f"[{place}/{len(chosen)}] batch {batch.id}, {batch.lane.provider}, {batch.count} requests")
-            done.outcomes.append(await restorer.look(batch))
+            outcome = await restorer.look(batch)
+            done.outcomes.append(replace(outcome, said=clean(outcome.said)))
         if not wish.numbers:
-            await _list(bench, restorer, wish, done)
+            await _list(bench, restorer, wish, done, clean)
     return done
 
 
@@ -139,16 +142,17 @@ def _chosen(batches: Sequence[BatchRow], numbers: Sequence[int]) -> list[BatchRo
     return [batch for batch in batches if not numbers or batch.id in numbers]
 
 
-async def _list(bench: Bench, restorer: Restorer, wish: Wish, done: Done) -> None:
+async def _list(bench: Bench, restorer: Restorer, wish: Wish, done: Done, clean: Callable[[str], str]) -> None:
     for name, provider in bench.router.providers.items():
         _tell(f"reading what {name} has")
         retention = bench.configuration.storage.retention_days
         listing = await restorer.list_orphans(provider, retention, wish.days)
-        done.listings.append(listing)
+        done.listings.append(listing if listing.reason is None else replace(listing, reason=clean(listing.reason)))
         for orphan in listing.orphans:
             if wish.cancel and orphan.certain and orphan.running:
                 _tell(f"stopping {orphan.remote.remote_id}")
-                done.cancelled[orphan.remote.remote_id] = await restorer.cancel(orphan)
+                trouble = await restorer.cancel(orphan)
+                done.cancelled[orphan.remote.remote_id] = None if trouble is None else clean(trouble)
 
 
 def _tell(line: str) -> None:

@@ -289,6 +289,17 @@ def test_batches_that_stand_still_are_named_with_their_age(patient: Patient) -> 
     assert any("not known for" in line and status == "note" for line, status in said.items())
 
 
+def test_no_key_is_repeated(patient: Patient) -> None:
+    """What a provider said of a key stands in the ledger with the key in it, and comes out without."""
+    patient.sql("UPDATE batches SET parked_reason = 'nobody has a-key-of-ours here' WHERE state = 'sealed'")
+    with patient.config.open("a", encoding="utf-8") as file:
+        file.write('[providers.third]\nkind = "openai"\napi_key = "a-key-of-ours"\n')
+    done = CliRunner().invoke(main, ["doctor", "--config", str(patient.config), "--offline"])
+
+    assert "nobody has [redacted] here" in done.stdout
+    assert "a-key-of-ours" not in done.output
+
+
 def test_lanes_that_wait_are_named(patient: Patient) -> None:
     """For room at the provider: a note. For anything else, as a provider that is gone: somebody has to mend it."""
     patient.sql("UPDATE lanes SET parked_reason = 'token_limit' WHERE due_count > 0")
