@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Polling, Server
+from gateway.config import Server
 from gateway.endpoints.keys import TOKEN_FILE
 from gateway.pipeline import janitor
 from gateway.pipeline.janitor import ABANDONED_SECONDS
@@ -50,6 +50,12 @@ async def reached(house: House, state: str) -> None:
         return pending.json().get("batch_state") == state
 
     await house.until(there)
+
+
+async def finish_all(house: House) -> None:
+    """Let every batch at the provider end now."""
+    for remote_id in list(house.simulator.store.batches):
+        await house.simulator.finish(remote_id)
 
 
 async def pair(house: House) -> list[asyncio.Task[Answered]]:
@@ -97,10 +103,13 @@ async def test_one_of_a_batch_that_was_not_sent_is_left_out(tmp_path: Path) -> N
 
 async def test_one_of_a_batch_at_the_provider_is_answered_all_the_same(tmp_path: Path) -> None:
     """In flight only a whole batch is stopped: of one line of two the answer comes, is paid, and beats the cancel."""
-    async with open_house(tmp_path, batching=HELD_BACK, polling=Polling(min_seconds=0.3, max_seconds=0.3)) as house:
+    async with open_house(tmp_path, batching=HELD_BACK) as house:
+        house.simulator.faults.order(Fault(kind=FaultKind.ENDLESS))
         mine, yours = await pair(house)
         await reached(house, "submitted")
         assert (await delete(house))[0] == 202
+        await rounds(house)
+        await finish_all(house)
         assert [answered.status for answered in await asyncio.gather(mine, yours)] == [200, 200]
         assert await delete(house) == (200, "succeeded", False)
         assert await house.wasted_and_billed() == (0, 2)
@@ -183,17 +192,18 @@ async def test_who_hangs_up_cancels_only_what_is_queued(on_disconnect: str, tmp_
         assert stored.status_code == (410 if on_disconnect == "cancel" else 202)
         sent = begin(house, "sent", headers=YOURS)
         await waiting(house, 1)
-        house.simulator.faults.order(Fault(kind=FaultKind.DELAY, operation=Operation.POLL, seconds=0.2))
+        house.simulator.faults.order(Fault(kind=FaultKind.ENDLESS))
         house.gateway.batcher.flush()
 
         async def under_way() -> bool:
-            return (await house.http.get("/v1/results/yours")).json().get("batch_state") is not None
+            return (await house.http.get("/v1/results/yours")).json().get("batch_state") == "submitted"
 
         await house.until(under_way)
         await hang_up(house, sent)
         await house.gateway.waiters.fold()
         house.clock.jump(ABANDONED_SECONDS + 1)
         await rounds(house)
+        await finish_all(house)
 
         async def answered() -> bool:
             return (await house.http.get("/v1/results/yours")).status_code == 200
