@@ -21,6 +21,8 @@ from gateway.upstream import HITCHES, Upstream, deadline, remote_of, trouble
 
 TICK_SECONDS = 15.0
 AT_ONCE = 500
+#: With bodies of 100 KB, 500 keep the writer from its callers for 0.13 s (measured).
+FORGET_AT_ONCE = 100
 BATCHES_AT_ONCE = 20
 DISCARD_SECONDS = 120.0
 #: With `on_disconnect = "cancel"`: how long after its last waiter left a queued request is cancelled.
@@ -61,7 +63,7 @@ class Janitor:
         for batch in await self._ledger.batches.undiscarded(now, BATCHES_AT_ONCE):
             await self._discard(batch)
         forget_before = now - self._storage.retention_days * 86_400
-        while await self._ledger.requests.forget(forget_before, AT_ONCE) == AT_ONCE:
+        while await self._ledger.requests.forget(forget_before, FORGET_AT_ONCE) == FORGET_AT_ONCE:
             pass
 
     def _unsent(self) -> Ending:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.disk.forge import Fault, outages, sweep
 
 
+@pytest.mark.timeout(600)
 def test_what_was_accepted_survives_a_loss_of_power(library: Path, tmp_path: Path) -> None:
     """Twenty times in the middle of accepting, with `durability = "full"`: no name is missing, and the ledger is sound."""
     losses = outages(library, "full", tmp_path, 20)
