@@ -301,7 +301,7 @@ def test_no_key_is_repeated(patient: Patient) -> None:
 
 
 def test_lanes_that_wait_are_named(patient: Patient) -> None:
-    """For room at the provider: a note. For anything else, as a provider that is gone: somebody has to mend it."""
+    """One that waits for room at its provider is worth a note; one that waits for anything else has to be mended by somebody."""
     patient.sql("UPDATE lanes SET parked_reason = 'token_limit' WHERE due_count > 0")
     _, found = patient.see("--offline")
     patient.sql("UPDATE lanes SET parked_reason = 'provider is not configured' WHERE due_count > 0")
