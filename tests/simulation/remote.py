@@ -68,7 +68,8 @@ class Remote:
             return Fault.KEY
         if self.orders[verb]:
             return self.orders[verb].popleft()
-        if self.weather.faults and self.random.random() < self.weather.faults:
+        likely = max(self.weather.faults, self.weather.create_faults if verb == "submit" else 0.0)
+        if likely and self.random.random() < likely:
             return self.random.choice(FAULTS[verb])
         return None
 

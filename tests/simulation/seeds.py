@@ -87,8 +87,9 @@ def options_of(chance: Random) -> Options:
     bad = chance.random()
     weather = Weather(
         faults=chance.choice((0.0, 0.03, 0.1, 0.3)),
-        lag=300.0 if windows else chance.choice((0.0, 0.0, 30.0, 100.0)),
-        late=400.0 if windows else 60.0,
+        create_faults=chance.choice((0.0, 0.4, 0.7)),
+        lag=300.0 if windows else chance.choice((0.0, 30.0, 100.0)),
+        late=400.0 if windows else 100.0,
         bad_lines=chance.choice((0.0, 0.0, 0.1, 0.3)) if bad < 0.7 else 0.0,
         odd_rows=chance.choice((0.0, 0.3)),
         endless=chance.choice((0.0, 0.0, 0.1)),
@@ -102,7 +103,7 @@ def options_of(chance: Random) -> Options:
         ambiguous=chance.choices(("wait", "resubmit", "fail"), (10, 1, 1))[0],
         on_disconnect=chance.choice(("keep", "keep", "cancel")),
         max_attempts=chance.choice((1, 3, 3, 5)),
-        max_requests=chance.choice((None, None, 1, 2, 5)),
+        max_requests=chance.choice((None, 1, 2, 2, 5)),
         max_open_batches=chance.choice((None, None, 1, 2)),
         max_enqueued_tokens=chance.choice((None, None, 200)),
         most_lines=chance.choice((None, None, 4, 10)),
@@ -211,7 +212,8 @@ def _crashes(world: World, chance: Random) -> Callable[[], object]:
     if chance.random() < 0.15:
         down = chance.uniform(0.5, 300)
         return lambda: world.crash(down)
-    moment = chance.choice(MOMENTS)
+    # Around the one call that cannot be repeated there are more of them.
+    moment = chance.choice((*MOMENTS, "before submit", "after submit", "after submit", "after submit"))
     ahead = chance.randrange(1, COMMITS_AHEAD) if moment.endswith(("commit", "thread")) else chance.choice((1, 1, 1, 2))
     return lambda: world.crash_at(moment, ahead)
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.simulation.seeds import run_seed
 
-SEEDS = int(os.environ.get("BATCHWAY_SEEDS", "240"))
+SEEDS = int(os.environ.get("BATCHWAY_SEEDS", "160"))
 #: Small enough for the test runners to share them evenly.
-GROUP = 10
+GROUP = 8
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))

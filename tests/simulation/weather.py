@@ -59,6 +59,8 @@ class Weather:
 
     #: That a call meets one of the faults that it can meet.
     faults: float = 0.0
+    #: The same, of creates alone, if that is more.
+    create_faults: float = 0.0
     #: Seconds until a new batch is listed, and until it can be asked for, at most.
     lag: float = 0.0
     #: Seconds by which a `LATE` create comes late, at most.
