@@ -119,6 +119,15 @@ async def test_a_slow_commit_opens_no_second_create(tmp_path: Path, monkeypatch:
             return await intend(batch, now)
 
         monkeypatch.setattr(rig.ledger.batches, "intend", slowly)
+        look = rig.ledger.batches.open_beside
+
+        async def look_slowly(batch: BatchRow) -> list[BatchRow]:
+            found = await look(batch)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return found
+
+        monkeypatch.setattr(rig.ledger.batches, "open_beside", look_slowly)
         rig.remote.after["submit"].append(Ambiguous("timeout"))
         await asyncio.gather(*(created(rig, batch) for batch in batches))
         assert rig.remote.calls["submit"] == 1
