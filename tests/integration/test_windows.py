@@ -73,10 +73,8 @@ async def one_duplicate_each(here: Town, but_uncounted: Sequence[str] = ()) -> N
 
 
 async def test_a_create_that_arrives_after_the_quarantine(tmp_path: Path) -> None:
-    """(a) The lost call acts after its batch was sent again: answers come once, and the copy is stopped and counted.
-
-    Without a marker a copy that still runs when ours has ended may be anybody's: it is let be.
-    """
+    """(a) The lost call acts after its batch was sent again: answers come once, and a copy that bears our marker is counted."""
+    # Without a marker a copy that still runs when ours has ended may be anybody's: it is let be.
     async with crowded_town(tmp_path, batched(), LONG, retries=SOON) as here:
         order(here, NEVER_SENT)
         asked = begin(here, COUNT)
@@ -214,10 +212,8 @@ async def test_a_strangers_batch_whose_results_are_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["queued", "submitted"])
 async def test_a_ledger_from_an_older_backup(tmp_path: Path, moment: str) -> None:
-    """(e) What was answered then stays; what was on its way, or came later, is asked once more; and nobody is told wrong.
-
-    What was with the provider is found there; its results were deleted when they had been collected, so they are asked again.
-    """
+    """(e) What was answered then stays; what was on its way, or came later, is asked once more; and nobody is told wrong."""
+    # What was with the provider is found there; its results were deleted when they had been collected.
     simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=LONG)
     live, backup = tmp_path / "live", tmp_path / "backup"
     async with open_house(live, simulator=simulator, batching=HELD_BACK, retries=SOON) as house:

@@ -243,8 +243,8 @@ async def test_a_large_create_may_take_its_time(tmp_path: Path, monkeypatch: pyt
         assert waits == [120.0 + 1_000.0]
 
 
-@pytest.mark.parametrize("shown", [True, False])
-async def test_results_that_are_gone_are_asked_again(shown: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shown", "pause", "again"), [(True, 400, True), (True, 200, False), (False, 400, False)])
+async def test_results_that_are_gone_are_asked_again(shown: bool, pause: float, again: bool, tmp_path: Path) -> None:
     """The batch is there and its results are not, for a quarantine: its lines go back; with the batch gone too, they wait."""
     async with open_rig(tmp_path) as rig:
         await create(rig, await sealed(rig, "a", "b"))
@@ -257,12 +257,12 @@ async def test_results_that_are_gone_are_asked_again(shown: bool, tmp_path: Path
         collector = Collector(rig.upstream, rig.waiters, cache, rig.retries, rig.tasks, ended=asyncio.Event())
         states = []
         for _ in range(4):
-            await rig.clock.advance(400)
+            await rig.clock.advance(pause)
             batch = await claimed(rig)
             await rig.upstream.guard(batch, collector.collect(batch))
             states.append((await rig.batch()).state)
         cache.close()
 
-        assert states == [BatchState.ENDED] * 3 + [BatchState.COLLECTED if shown else BatchState.ENDED]
+        assert states == [BatchState.ENDED] * 3 + [BatchState.COLLECTED if again else BatchState.ENDED]
 
-        assert await rig.states() == [RequestState.QUEUED if shown else RequestState.BATCHED] * 2
+        assert await rig.states() == [RequestState.QUEUED if again else RequestState.BATCHED] * 2

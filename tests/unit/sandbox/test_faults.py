@@ -27,6 +27,18 @@ def test_an_order_strikes_as_often_as_ordered() -> None:
     assert all(book.take(FaultKind.CUT, operation=Operation.POLL) for _ in range(5))
 
 
+def test_an_order_can_let_calls_pass() -> None:
+    """`skip` counts calls that the order fits, and no others; orders strike one after the other."""
+    book = FaultBook()
+    for skip in (1, 0):
+        book.order(Fault(kind=FaultKind.CUT, operation=Operation.UPLOAD, skip=skip))
+    struck = [
+        book.take(FaultKind.CUT, operation=operation) is not None
+        for operation in (Operation.UPLOAD, Operation.POLL, Operation.UPLOAD, Operation.UPLOAD, Operation.UPLOAD)
+    ]
+    assert struck == [False, False, True, True, False]
+
+
 def test_an_order_can_wait_for_a_text() -> None:
     """`contains` and `when` choose what is struck."""
     book = FaultBook()
