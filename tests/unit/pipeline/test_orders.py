@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,27 +108,22 @@ async def test_rows_without_names_prove_nothing(tmp_path: Path) -> None:
         assert rig.remote.duplicates() == {}
 
 
-async def test_a_slow_commit_opens_no_second_create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without markers one create of an account is open at a time, from before its intent is written."""
+async def test_two_that_looked_together_open_one_create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without markers one create of an account is open at a time, also where both have seen that none was."""
     async with open_rig(tmp_path, plugin=Nameless) as rig:
         batches = [await sealed(rig, "a"), await sealed(rig, "b")]
-        intend = rig.ledger.batches.intend
+        look, looks, both = rig.ledger.batches.open_beside, Counter[int](), asyncio.Event()
 
-        async def slowly(batch: BatchRow, now: float) -> BatchRow:
-            for _ in range(500):
-                await asyncio.sleep(0)
-            return await intend(batch, now)
-
-        monkeypatch.setattr(rig.ledger.batches, "intend", slowly)
-        look = rig.ledger.batches.open_beside
-
-        async def look_slowly(batch: BatchRow) -> list[BatchRow]:
+        async def look_together(batch: BatchRow) -> list[BatchRow]:
             found = await look(batch)
-            for _ in range(100):
-                await asyncio.sleep(0)
+            looks[batch.id] += 1
+            if looks[batch.id] == 2:
+                if min(looks[each.id] for each in batches) == 2:
+                    both.set()
+                await both.wait()
             return found
 
-        monkeypatch.setattr(rig.ledger.batches, "open_beside", look_slowly)
+        monkeypatch.setattr(rig.ledger.batches, "open_beside", look_together)
         rig.remote.after["submit"].append(Ambiguous("timeout"))
         await asyncio.gather(*(created(rig, batch) for batch in batches))
         assert rig.remote.calls["submit"] == 1
