@@ -23,6 +23,3 @@ class LedgerConformance(
     FencesConformance,
 ):
     """The whole suite."""
-
-    #: The room of batches has a test of the same name, which would hide this one.
-    test_simultaneous_claims_of_requests_share_the_work = CompletionsConformance.test_simultaneous_claims_share_the_work

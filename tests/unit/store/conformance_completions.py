@@ -37,7 +37,7 @@ class CompletionsConformance:
         assert await nothing_left(desk)
         assert (await desk.ledger.requests.tally())[RequestState.QUEUED] == 3
 
-    async def test_simultaneous_claims_share_the_work(self, desk: Desk) -> None:
+    async def test_simultaneous_claims_of_requests_share_the_work(self, desk: Desk) -> None:
         """However many ask for work at once, no request is given twice."""
         seqs = await desk.queue(5)
         claims = await asyncio.gather(*(desk.ledger.completions.claim(1, desk.clock.now()) for _ in range(8)))
