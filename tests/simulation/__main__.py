@@ -1,4 +1,4 @@
-"""`python -m tests.simulation SEED`: live through one seed again and print all that happens in it.
+"""`python -m tests.simulation SEED`: live through one seed again and print what came of it.
 `python -m tests.simulation --seeds N [--from S]`: live through N seeds, and print those that break a promise.
 """
 

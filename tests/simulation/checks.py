@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from tests.simulation.answers import usage_of
-from tests.simulation.callers import Stage, contents
+from tests.simulation.answers import prompt_of, usage_of
+from tests.simulation.callers import Stage, Way, contents
 from tests.simulation.weather import BAD, FLAKY, HOPELESS, POISON, POISON_LATE, POISON_NAMED
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def everything(world: World) -> list[str]:
         *_reads_agree(world),
         *(_bill_of_singles(world) if world.options.kind == "single" else _bill(world)),
         *_copies_are_counted(world),
+        *_one_sample_for_each_call(world),
         *_nothing_is_left(world),
         *_nothing_escaped(world),
     ]
@@ -156,6 +157,9 @@ def _bill(world: World) -> list[str]:
     for job in world.remote.jobs.values():
         if job.foreign or batches.get(job.marker, ("", ""))[0] != job.remote_id:
             continue
+        if batches[job.marker][1] == "dissolved" and job.visible_from - job.sent_at >= world.options.quarantine_seconds:
+            # In a documented window: the provider did not show it for longer than anybody looked for it.
+            continue
         for line in job.billed(now):
             owed[job.marker, _n(line.line_id)] = line.prompt
     given = _given(world)
@@ -246,6 +250,24 @@ def _copies_are_counted(world: World) -> list[str]:
         if seen and remote_id not in copies:
             wrong.append(f"P3: {remote_id} is a copy of {rows[0][0]} and was not counted")
     return wrong
+
+
+def _one_sample_for_each_call(world: World) -> list[str]:
+    """However often a caller comes again, over crashes and cuts, its call is answered, and paid, once."""
+    calls = Counter(
+        caller.prompt for caller in world.callers if caller.custom_id is None and caller.way is not Way.ASYNC
+    )
+    fresh = {caller.prompt for caller in world.callers if caller.no_cache}
+    rows = world.sql(
+        "SELECT p.body FROM requests r JOIN payloads p ON p.seq = r.seq "
+        "WHERE r.ordinal IS NOT NULL AND r.state = 'succeeded' AND length(p.body) > 0"
+    )
+    samples = Counter(prompt_of(orjson.loads(body)["body"]) for (body,) in rows)
+    return [
+        f"P3: {count} samples of {prompt!r} were paid for {calls[prompt]} calls"
+        for prompt, count in samples.items()
+        if count > calls[prompt] and prompt not in fresh
+    ]
 
 
 def _nothing_is_left(world: World) -> list[str]:

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import sqlite3
 from collections import Counter as Tally
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -307,8 +306,13 @@ class World:
                 self._repeated(marker, f"one on its way since {pending.sent_at - START:.1f}", now - pending.sent_at)
         for job in self.remote.jobs.values():
             if wanted & set(job.seqs) and self._alive(job, wanted) and not self._known_copy(job):
-                hidden = now - job.sent_at if job.visible_from > now else 0.0
+                # Of what was dissolved after its quarantine nobody looks for copies any more.
+                late = job.visible_from > now or self._dissolved(job.marker)
+                hidden = min(now, job.visible_from) - job.sent_at if late else 0.0
                 self._repeated(marker, f"{job.remote_id} of {job.marker}", hidden)
+
+    def _dissolved(self, marker: str) -> bool:
+        return bool(self.sql("SELECT 1 FROM batches WHERE marker = ? AND state = 'dissolved'", marker))
 
     def _repeated(self, marker: str, what: str, hidden_seconds: float) -> None:
         if self.options.ambiguous == "resubmit" or hidden_seconds >= self.options.quarantine_seconds:
@@ -384,11 +388,6 @@ class World:
         self._trace.update(event.encode())
         self._trail.append(event)
         self.counts[str(words[0])] += 1
-
-    @property
-    def trail(self) -> Sequence[str]:
-        """All that happened."""
-        return self._trail
 
     @property
     def trace(self) -> str:
