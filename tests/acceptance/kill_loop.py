@@ -47,6 +47,8 @@ STOPPING_SECONDS = 0.2
 #: Large bodies make the log of the ledger so long that it is copied into the file, which `COMPACTING` waits for.
 LARGE_BYTES = 100_000
 HUGE_BYTES = 2_000_000
+#: Callers with a huge body, then.
+HUGE = 5
 COMPACT_BYTES = 8 << 20
 LOOK_SECONDS = 0.002
 #: What a million tokens cost, in and out: any line's price tells its tokens.
@@ -199,12 +201,12 @@ class KillLoop:
         answers[question.text] = await insist(manner, self.clients, question)
 
     def _questions(self, plan: Plan) -> list[Question]:
-        large = HUGE_BYTES if plan.moment is Moment.COMPACTING else LARGE_BYTES
+        huge = HUGE if plan.moment is Moment.COMPACTING else 0
         return [
             Question(
                 model=f"{actor.kind}/{actor.part.model}",
                 text=f"Who survives round {plan.number} as number {n} of {actor.kind}?",
-                filler=" " + "x" * large if n % 4 == 0 else "",
+                filler=" " + "x" * (HUGE_BYTES if n // 4 < huge else LARGE_BYTES) if n % 4 == 0 else "",
             )
             for n in range(self.callers)
             for actor in (self.actors[n % len(self.actors)],)
