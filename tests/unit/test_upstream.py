@@ -147,7 +147,7 @@ async def test_halves_are_sealed_in_the_same_step(tmp_path: Path) -> None:
 
 
 async def test_token_limits_in_a_row_wait_longer(tmp_path: Path) -> None:
-    """The lane waits 60 s, then 120 s, then 240 s, its target halving each time; one that was refused alone lets others go first."""
+    """The lane waits 60 s, then 120 s, then 240 s, its target halving each time, and the small go first."""
     async with open_rig(tmp_path) as rig:
         batch = await sealed(rig, "a", "b", "c", "d")
         for pause, target, left in ((60, 200, 4), (120, 100, 4), (240, 50, 3)):
