@@ -246,7 +246,7 @@ def _copies_are_counted(world: World) -> list[str]:
         seen = job.visible_from < ended_at and job.created < ended_at
         if world.options.kind == "unmarked":
             # One that still ran may have been a stranger's, and so may one whose results name no line of ours.
-            seen = seen and job.ends_at < ended_at and job.named()
+            seen = seen and job.ends_at < ended_at and job.pollable_from < ended_at and job.named()
         if seen and remote_id not in copies:
             wrong.append(f"P3: {remote_id} is a copy of {rows[0][0]} and was not counted")
     return wrong
