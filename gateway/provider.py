@@ -143,7 +143,7 @@ class Provider(ABC):
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Remote batches that are (`marked`) or may be (unmarked) this batch, oldest first.
 
-        Reads the provider's list back to `batch.first_sent` less an hour. Returns an empty list only when that whole list was
+        Reads the provider's list back to `batch.listed_since`. Returns an empty list only when that whole list was
         read. Raises `Retryable`, `Unauthorised`.
         """
 

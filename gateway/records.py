@@ -10,7 +10,7 @@ import enum
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeGuard
@@ -127,6 +127,11 @@ class Call:
     body: Mapping[str, object]
 
 
+#: Our clock may be that much ahead of the provider's: a lost batch that is not looked for far enough back is paid twice,
+#: and a day of pages too many costs nothing. A clock that was set to another time zone is within it.
+LIST_MARGIN = timedelta(days=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A sealed batch as a plugin sees it."""
@@ -143,8 +148,13 @@ class Batch:
     spool: Path
     #: What `upload` returned, or None before it did or where the API takes no files.
     file_id: str | None = None
-    #: When the first create call was about to be sent, on the provider's clock where known; None: none ever was.
+    #: When the first create call was about to be sent, by our clock; None: none ever was.
     first_sent: datetime | None = None
+
+    @property
+    def listed_since(self) -> datetime | None:
+        """How far back a provider's list must be read, by the provider's clock, to be sure that it is not there; None: whole."""
+        return None if self.first_sent is None else self.first_sent - LIST_MARGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, ClassVar, Literal
 
@@ -28,7 +28,6 @@ from gateway.failures import Answered, Failures, StatusError, retry_after
 from gateway_echo.words import decode_row, dropped_fields, encode_call
 
 _STATES = {"working": RemoteState.RUNNING, "over": RemoteState.ENDED, "refused": RemoteState.REFUSED}
-_MARGIN = timedelta(hours=1)
 #: Echo means by its statuses what everybody means.
 _FAILURES = Failures()
 
@@ -80,7 +79,7 @@ class EchoProvider(Provider):
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches of the right time and size: the gateway proves by their line ids whose they are."""
-        horizon = None if batch.first_sent is None else batch.first_sent - _MARGIN
+        horizon = batch.listed_since
         found: list[RemoteBatch] = []
         query: dict[str, str] = {}
         while True:

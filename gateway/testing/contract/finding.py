@@ -42,6 +42,14 @@ class FindingContract(ContractBase):
             assert len(await batches.rows(ended)) == batch.count, "the found batch cannot be fetched"
 
     @pytest.mark.asyncio
+    async def test_a_clock_that_is_ahead_hides_no_batch(self, batches: Lab) -> None:
+        """A lost batch is found though the gateway's clock is half a day ahead of the provider's."""
+        batch = await self._lost(batches, "after")
+        ahead = replace(batch, first_sent=as_datetime(batches.clock.now() + 12 * 3600))
+
+        assert len(await batches.provider.find(ahead)) == 1, "find does not read the list back to listed_since"
+
+    @pytest.mark.asyncio
     async def test_a_batch_that_was_made_twice_is_found_twice(self, batches: Lab) -> None:
         """Both batches of one create call are found, the older one first."""
         batch = await self._sent(batches)
@@ -70,7 +78,7 @@ class FindingContract(ContractBase):
         marked = batches.provider.marked
         if not marked:
             await batches.submit(self.body("early 1"), self.body("early 2"), marker=_STRANGER)
-            batches.clock.jump(3 * 3600)
+            batches.clock.jump(48 * 3600)
         batch = await self._sent(batches)
         strangers = [self.body("1"), self.body("2")] if marked else [self.body("1"), self.body("2"), self.body("3")]
         await batches.submit(*strangers, marker=_STRANGER)

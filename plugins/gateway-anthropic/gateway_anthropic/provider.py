@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
 from urllib.parse import quote
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     import httpx2
 
 _BATCHES = "/v1/messages/batches"
-#: How far before the first create call a listing is read: clocks differ.
-_LIST_MARGIN = timedelta(hours=1)
 _MAX_PAGES = 1_000
 _CHUNK_BYTES = 1 << 18
 
@@ -133,7 +131,7 @@ class AnthropicProvider(Provider):
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches of the workspace that have as many requests and are not too old; oldest first."""
-        horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        horizon = batch.listed_since
         found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
             async for remotes in self._pages(horizon):

@@ -204,9 +204,9 @@ async def test_a_lost_answer_leaves_one_candidate(lab: Lab) -> None:
 
 
 async def test_candidates_are_as_old_as_they_can_be(lab: Lab) -> None:
-    """Batches from before the first create call, less an hour, are not ours; of the others all that fit, oldest first."""
+    """Batches from before the first create call, less a day, are not ours; of the others all that fit, oldest first."""
     old = await lab.submit(chat(), marker="0" * 20)
-    lab.clock.jump(7_200)
+    lab.clock.jump(2 * 86_400)
     made = []
     for n in range(3):
         made.append(await lab.submit(chat(), marker=f"{n:020d}"))
@@ -224,7 +224,7 @@ async def test_the_whole_relevant_list_is_read(lab: Lab, monkeypatch: pytest.Mon
     """A candidate on a later page is found, and reading stops where batches get too old."""
     monkeypatch.setattr(provider, "PAGE", 5)
     for n in range(20):
-        lab.clock.jump(600)
+        lab.clock.jump(14_400)
         await lab.submit(*bodies(2), marker=f"{n:020d}")
     before = as_datetime(lab.clock.now()) + timedelta(minutes=1)
     ours = await lab.submit(chat())

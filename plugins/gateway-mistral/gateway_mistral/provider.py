@@ -6,7 +6,7 @@ import asyncio
 import mmap
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, cast
 
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from mistralai.client.models import APIEndpoint
 
 _JOBS = "/v1/batch/jobs"
-#: How far before the first create call a listing is read: clocks differ.
-_LIST_MARGIN = timedelta(hours=1)
 _MAX_PAGES = 2_000
 _CHUNK_BYTES = 1 << 18
 
@@ -137,7 +135,7 @@ class MistralProvider(Provider):
 
         The server's filter by metadata is not relied on; every page is read and every row looked at.
         """
-        horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        horizon = batch.listed_since
         found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
             async for items in self._pages(horizon):

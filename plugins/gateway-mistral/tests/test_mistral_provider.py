@@ -140,10 +140,10 @@ async def test_find_reads_all_pages(lab: Lab) -> None:
 
 
 async def test_find_stops_at_its_horizon(lab: Lab) -> None:
-    """Jobs from before the first create call, less an hour, are not even listed."""
+    """Jobs from before the first create call, less a day, are not even listed."""
     for n in range(150):
         await lab.inline.submit(lab.seal(chat(str(n)), marker=f"{n:020d}"))
-    lab.clock.jump(2 * 3600)
+    lab.clock.jump(48 * 3600)
     before = lab.simulator.ledger.calls["list"]
     batch = replace(lab.seal(chat("x")), first_sent=as_datetime(lab.clock.now()) - timedelta(minutes=1))
 

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 CreateEndpoint = Literal["/v1/chat/completions"]
 CompletionWindow = Literal["24h"]
 
-#: How far before the first create call a listing is read: clocks differ.
-_LIST_MARGIN = timedelta(hours=1)
 _MAX_PAGES = 2_000
 _LINE_OFFSETS: Mapping[str, int | None] = {"from-one": 1, "from-zero": 0, "ignored": None}
 
@@ -153,7 +151,7 @@ class OpenAIProvider(Provider):
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches in the account's list with our marker, or made of our file; oldest first."""
-        horizon = None if batch.first_sent is None else batch.first_sent - _LIST_MARGIN
+        horizon = batch.listed_since
         found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
             async for items in self._pages(horizon):

@@ -99,9 +99,9 @@ async def test_find_reads_all_pages(lab: Lab) -> None:
 
 
 async def test_find_stops_at_its_horizon(lab: Lab) -> None:
-    """A listing is not read further back than an hour before the first create call."""
+    """A listing is not read further back than a day before the first create call."""
     for n in range(250):
-        lab.clock.jump(60)
+        lab.clock.jump(1_440)
         await lab.create(frame("a", chat(str(n))))
     before = lab.simulator.ledger.calls["list"]
     batch = replace(lab.seal(chat("x")), first_sent=as_datetime(lab.clock.now()) - timedelta(minutes=1))
