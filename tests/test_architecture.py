@@ -49,11 +49,11 @@ FLOORS = {
     # What every way of settling tells callers, cache and metrics.
     "delivery": 3,
     "candidates": 3,
+    "turns": 3,
     "merging": 3,
     "pipeline": 4,
     "endpoints": 5,
     "app": 6,
-    "turns": 3,
     "run": 7,
     "cli": 8,
     "__main__": 9,
