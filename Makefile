@@ -91,7 +91,12 @@ bench: venv ## Measure this machine against the goals; rewrites benchmarks/RESUL
 	@$(BIN)/python -m benchmarks
 
 .PHONY: soak
-soak: venv ## Run a long mixed load with restarts; Ctrl-C ends it
+soak: venv ## Run the long proofs: all crash points, simulated worlds and failing disks, then a load with kills; Ctrl-C ends it
+	@$(BIN)/python -m tests.crashes.matrix --turns 1000 --every
+	@$(BIN)/python -m tests.crashes.matrix --kind openai --kind anthropic --scenario trouble --turns 3 \
+	  --twice submit:acted --twice batches.intend:committed --twice batches.settle:committed
+	@$(BIN)/python -m tests.simulation --seeds 5000 --from $$(date +%s)
+	@BATCHWAY_DISK_SWEEP=all $(BIN)/python -m pytest $(ABREAST) tests/disk
 	@$(BIN)/python -m benchmarks.soak
 
 .PHONY: guards
