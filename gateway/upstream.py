@@ -185,9 +185,11 @@ class Upstream:
     async def _shrink(self, batch: BatchRow, refusal: ProviderError, now: float) -> float:
         """Halve what the lane's batches may hold, and wait until one of them ends or a growing pause is over: its seconds."""
         wish = refusal.retry_after if isinstance(refusal, TokenLimit) else None
+        # As corrected by what the lane has learned by now: so its windows are counted.
+        counted = await self.ledger.batches.get(batch.id) or batch
         return await self.ledger.lanes.shrink(
             batch.lane_id,
-            target_tokens=max(1, batch.tokens // 2),
+            target_tokens=max(1, counted.tokens // 2),
             now=now,
             first_pause=TOKEN_PAUSE_SECONDS,
             longest_pause=LONGEST_TOKEN_PAUSE_SECONDS,

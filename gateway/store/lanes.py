@@ -69,21 +69,20 @@ class Lanes:
         """After a token-limit refusal: smaller batches, and a wait that doubles with each refusal. Returns its seconds.
 
         The wait is no shorter than `at_least`, the provider's own wish, and ends early when a batch of the lane does.
-        `target_tokens` are as estimated, as those of a batch; the target is kept corrected, as windows are.
+        `target_tokens` are corrected, as those of a batch and of a window are.
         """
 
         def op(session: Session) -> float:
             row = session.row("park_steps", {"lane": lane_id})
             steps = int(row[0]) if row else 0
             pause = max(at_least, min(longest_pause, first_pause * 2.0 ** min(steps, 30)))
-            factor = session.row("lane_factor", {"lane": lane_id})
             session.run(
                 "park_lane",
                 {
                     "lane": lane_id,
                     "reason": TOKEN_LIMIT,
                     "retry_at": now + pause,
-                    "target_tokens": max(1, int(target_tokens * (factor[0] if factor else 1.0))),
+                    "target_tokens": target_tokens,
                     "steps": steps + 1,
                 },
             )

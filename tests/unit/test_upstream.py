@@ -164,14 +164,17 @@ async def test_token_limits_in_a_row_wait_longer(tmp_path: Path) -> None:
             batch = found
 
 
+@pytest.mark.parametrize("sent", [True, False])
 @pytest.mark.parametrize("factor", [0.1, 0.3, 1.0, 4.0])
-async def test_after_a_token_limit_batches_are_half_as_large(factor: float, tmp_path: Path) -> None:
+async def test_after_a_token_limit_batches_are_half_as_large(factor: float, sent: bool, tmp_path: Path) -> None:
     """However far the lane's estimates are from the provider's count, the next batch has about half the lines."""
     async with open_rig(tmp_path) as rig:
         batch = await sealed(rig, *map(str, range(20)))
         await rig.ledger.database.write(
             lambda session: session._connection.execute("UPDATE lanes SET token_factor = ?", (factor,))  # type: ignore[attr-defined]
         )
+        if sent:
+            batch = await rig.ledger.batches.intend(batch, rig.clock.now())
         await rig.upstream.dissolve(batch, TokenLimit("full"))
         await rig.clock.advance(60)
         await rig.batcher().tick()
