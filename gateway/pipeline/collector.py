@@ -96,7 +96,7 @@ class Collector:
         for batch in await self._ledger.batches.listed([BatchState.ENDED]):
             if not batch.fetched or batch.retry_at > now or not self._turns.has_room(batch):
                 continue
-            claimed = await self._ledger.batches.claim_one(batch.id)
+            claimed = await self._ledger.batches.claim_one(batch.id, [BatchState.ENDED])
             if claimed is not None:
                 self._turns.give(claimed, self._guarded)
                 begun += 1

@@ -108,7 +108,8 @@ class Janitor:
             window = Limits().window_seconds if provider is None else provider.limits.window_seconds
             if now < deadline(lost, window, hours):
                 continue
-            batch = await self._ledger.batches.claim_one(lost.id)
+            # It may have been found since.
+            batch = await self._ledger.batches.claim_one(lost.id, [lost.state])
             if batch is not None:
                 await self._upstream.guard(batch, self._end_lost(batch))
 

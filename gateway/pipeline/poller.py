@@ -134,7 +134,7 @@ class Poller:
             return PARK_SECONDS
         remote = await self._asked(batch, side)
         if remote.state is not RemoteState.RUNNING:
-            claimed = await self._ledger.batches.claim_one(batch.id)
+            claimed = await self._ledger.batches.claim_one(batch.id, [BatchState.SUBMITTED])
             if claimed is not None:
                 await self._upstream.guard(claimed, self._answered(claimed, side, remote))
         return self._pause(batch, side)

@@ -72,10 +72,19 @@ class Batches:
             return []
         return await self._database.write(op)
 
-    async def claim_one(self, batch_id: int) -> BatchRow | None:
-        """Take this batch whatever its state, for an operator; None: somebody alive works on it, or there is none."""
+    async def claim_one(self, batch_id: int, states: Sequence[BatchState] = tuple(BatchState)) -> BatchRow | None:
+        """Take this batch if it is in one of these states; None: it is not, somebody alive works on it, or there is none.
+
+        Whoever has read it before names the state it was in: it may have moved on since, and a claim on what nothing is to be
+        done with would not be given back.
+        """
         now = self._clock.now()
-        return await self._database.write(lambda session: self._claim(session, batch_id, now))
+
+        def op(session: Session) -> BatchRow | None:
+            batch = read_batch(session, batch_id)
+            return None if batch is None or batch.state not in states else self._claim(session, batch_id, now)
+
+        return await self._database.write(op)
 
     def _claim(self, session: Session, batch_id: int, now: float) -> BatchRow | None:
         claimed = session.run("claim", {"id": batch_id, "boot": self._boots.id, "now": now})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.pipeline.janitor import Janitor
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.rows import Departure
 from gateway.store.shipping import BatchRow
-from tests.unit.pipeline.rig import Rig, open_rig, sealed
+from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 HOUR = 3600.0
 
@@ -67,6 +68,30 @@ async def test_a_batch_that_was_sent_in_the_meantime_is_let_go(tmp_path: Path, m
         monkeypatch.setattr(batches, "claim_one", late)
         await janitor_of(rig).round()
         assert len(await batches.claim([BatchState.SUBMITTED], rig.clock.now(), 1)) == 1
+
+
+async def test_what_is_found_in_the_last_moment_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch in doubt that the reconciler finds while the janitor is about to give it up is waited for."""
+    async with open_rig(tmp_path) as rig:
+        batches, now = rig.ledger.batches, rig.clock.now()
+        sent = await batches.intend(await sealed(rig, "a"), now)
+        await batches.doubt(sent, "lost", now)
+        await batches.release(await claimed(rig), retry_at=now, parked_reason="list: 503", troubles=9)
+        await rig.clock.advance(240 * HOUR)
+        claim_one = batches.claim_one
+
+        async def late(batch_id: int, states: Sequence[BatchState] = tuple(BatchState)) -> BatchRow | None:
+            (mine,) = await batches.claim([BatchState.RECONCILING], rig.clock.now(), 1)
+            remote = RemoteBatch(remote_id="r", state=RemoteState.RUNNING)
+            await batches.submitted(mine, remote, rig.clock.now(), rig.clock.now())
+            return await claim_one(batch_id, states)
+
+        monkeypatch.setattr(batches, "claim_one", late)
+        await janitor_of(rig).round()
+        assert [batch.state for batch in await rig.batches()] == [BatchState.SUBMITTED]
+        assert await rig.states() == [RequestState.BATCHED]
 
 
 async def test_a_ledger_that_fails_does_not_keep_the_janitors_claim(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.config import Polling
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised, Unsupported
 from gateway.pipeline.poller import Poller, poll_interval
-from gateway.records import BatchState, RequestState
+from gateway.records import BatchState, RemoteBatch, RequestState
 from gateway.store.rows import LaneKey
 from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
@@ -211,6 +211,34 @@ async def test_a_good_poll_closes_the_breaker(tmp_path: Path) -> None:
         account.create_failed("no")
         await poll(rig, batch)
         assert account.may_create()
+
+
+async def test_a_look_that_comes_late_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose end was heard of by a poll, while it was looked at on a short disk too, is there to be collected."""
+    async with open_rig(tmp_path) as rig:
+        batch = await submitted(rig, "a")
+        await rig.ledger.batches.release(batch, retry_at=rig.clock.now())
+        await rig.clock.advance(61)
+        plugin = rig.router.providers["fake"].instance
+        assert plugin is not None
+        asked, answered, ask = asyncio.Event(), asyncio.Event(), plugin.poll
+
+        async def slow(remote: RemoteBatch) -> RemoteBatch:
+            asked.set()
+            await answered.wait()
+            return await ask(remote)
+
+        monkeypatch.setattr(rig.ledger.database, "has_room", lambda: False)
+        monkeypatch.setattr(plugin, "poll", slow)
+        await poller_of(rig).tick()
+        async with asyncio.timeout(10):
+            await asked.wait()
+        monkeypatch.setattr(plugin, "poll", ask)
+        assert (await poll(rig, await claimed(rig))).state is BatchState.ENDED
+        answered.set()
+        await rig.errands()
+
+        assert await rig.ledger.batches.claim([BatchState.ENDED], rig.clock.now(), 1)
 
 
 def aged(age: float) -> BatchRow:
