@@ -8,7 +8,7 @@ from datetime import datetime
 
 from gateway.clock import as_datetime
 from gateway.provider import Provider
-from gateway.records import RemoteBatch, RemoteState
+from gateway.records import BatchState, RemoteBatch, RemoteState
 from gateway.store.checks import BatchName
 
 LIST_SECONDS = 300.0
@@ -44,11 +44,18 @@ def orphans(provider: str, listed: Sequence[RemoteBatch], names: Sequence[BatchN
     found = []
     for remote in listed:
         name = by_marker.get(remote.marker or "")
-        if remote.remote_id in known or (name is not None and name.remote_id is None):
-            # In doubt, or about to be: the gateway finds that one by itself.
+        if remote.remote_id in known or (name is not None and _is_awaited(name, remote)):
             continue
         found.append(Orphan(provider=provider, remote=remote, copy_of=None if name is None else name.id))
     return found
+
+
+def _is_awaited(name: BatchName, remote: RemoteBatch) -> bool:
+    """Whether a remote batch with the marker of one of ours may still be taken up for it, or is what its refusal left over."""
+    if name.state is BatchState.DISSOLVED:
+        return remote.state is not RemoteState.RUNNING
+    # In doubt, or about to be, whatever it was called before: the gateway finds that one by itself.
+    return name.state in {BatchState.SEALED, BatchState.SUBMITTING, BatchState.RECONCILING}
 
 
 def lists_ours(plugin: Provider) -> bool:

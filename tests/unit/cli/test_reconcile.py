@@ -15,14 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.cli.orphans import look_back
+from gateway.cli.orphans import look_back, orphans
 from gateway.cli.restoring import Listing, Outcome, Restorer
 from gateway.clock import as_datetime
 from gateway.config import Polling, ProviderTable
 from gateway.errors import Retryable
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
-from gateway.records import BatchState, RemoteState, new_marker
+from gateway.records import BatchState, RemoteBatch, RemoteState, new_marker
+from gateway.store.checks import BatchName
 from gateway.store.lock import DirectoryLock
 from gateway.store.shipping import BatchRow, Cut
 from gateway.store.sqlite import SqliteDatabase
@@ -254,6 +255,26 @@ async def test_a_second_batch_of_one_marker_is_shown_as_a_copy(
         [orphan] = (await site.list_orphans()).orphans
 
     assert (orphan.remote.remote_id, orphan.copy_of) == ("fake-2", batch.id)
+
+
+@pytest.mark.parametrize("state", BatchState)
+@pytest.mark.parametrize("remote_id", [None, "an-earlier-one"])
+def test_a_marker_of_ours_is_an_orphans_only_where_the_gateway_does_not_look(
+    state: BatchState, remote_id: str | None
+) -> None:
+    """What may still be taken up for a batch is never stopped; what runs for one that was given up is seen."""
+    name = BatchName(id=7, marker="m", remote_id=remote_id, state=state, discarded=False)
+    remote = RemoteBatch(remote_id="r", state=RemoteState.RUNNING, marker="m")
+    looked_for = {BatchState.SEALED, BatchState.SUBMITTING, BatchState.RECONCILING}
+
+    assert [orphan.copy_of for orphan in orphans("sim", [remote], [name])] == ([] if state in looked_for else [7])
+
+
+def test_what_a_refused_batch_left_over_is_no_orphan() -> None:
+    """The provider keeps what it refused: nothing of it runs, or was paid."""
+    name = BatchName(id=7, marker="m", remote_id=None, state=BatchState.DISSOLVED, discarded=True)
+
+    assert orphans("sim", [RemoteBatch(remote_id="r", state=RemoteState.REFUSED, marker="m")], [name]) == []
 
 
 async def test_what_cannot_be_looked_for_is_left_to_the_operator(
