@@ -76,7 +76,7 @@ class Upstream:
     arrived: asyncio.Event
     #: Set when batches were sealed.
     sealed: asyncio.Event
-    #: Remote batches that repeat one of ours, counted and stopped by this process.
+    #: Remote batches that repeat one of ours, counted by this process.
     known_copies: set[str] = field(default_factory=set)
     #: Remote batches that were shown not to be one of ours, by the number of ours.
     disproven: set[tuple[int, str]] = field(default_factory=set)
@@ -235,13 +235,15 @@ class Upstream:
             return list(self.ledger.batches.members(session, batch.id))
 
     async def cancel_copies(self, batch: BatchRow, side: Side, copies: Sequence[RemoteBatch]) -> None:
-        """Stop remote batches that repeat one of ours; each is counted, whatever it still costs."""
+        """Stop remote batches that repeat one of ours; each is counted once, whatever it still costs.
+
+        One that runs on, since the call to stop it was lost, is asked to stop again each time.
+        """
         for copy in copies:
-            if copy.remote_id in self.known_copies:
-                continue
-            self.known_copies.add(copy.remote_id)
-            self.metrics.duplicate_batches.of(side.provider.name).inc()
-            self.log(batch).error("duplicate_batch", remote_id=copy.remote_id)
+            if copy.remote_id not in self.known_copies:
+                self.known_copies.add(copy.remote_id)
+                self.metrics.duplicate_batches.of(side.provider.name).inc()
+                self.log(batch).error("duplicate_batch", remote_id=copy.remote_id)
             if copy.state is not RemoteState.RUNNING:
                 continue
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,20 @@ async def test_copies_are_stopped_and_counted(tmp_path: Path) -> None:
         await rig.upstream.cancel_copies(batch, side, [*copies, ended])
         assert rig.remote.calls["cancel"] == 3
         assert b'duplicate_batches_total{provider="fake"} 4.0' in rig.metrics.render()
+
+
+async def test_a_copy_whose_cancel_was_lost_is_stopped_at_the_next_look(tmp_path: Path) -> None:
+    """It is counted once, and asked to stop for as long as it runs: it is being paid for."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        side = await rig.upstream.side(batch)
+        assert side is not None
+        rig.remote.before["cancel"].append(Retryable("503"))
+        copy = RemoteBatch(remote_id="r", state=RemoteState.RUNNING)
+        for state in (RemoteState.RUNNING, RemoteState.RUNNING, RemoteState.ENDED):
+            await rig.upstream.cancel_copies(batch, side, [replace(copy, state=state)])
+        assert rig.remote.calls["cancel"] == 2
+        assert b'duplicate_batches_total{provider="fake"} 1.0' in rig.metrics.render()
 
 
 async def test_a_plugin_sees_its_batch(tmp_path: Path) -> None:
