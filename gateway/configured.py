@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import difflib
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,9 @@ from pydantic import ValidationError
 
 from gateway.clock import Clock
 from gateway.config import CORE_KEYS, ProviderTable
+from gateway.logs import without_credentials
 from gateway.provider import Provider, ProviderSettings
 from gateway.records import Limits
-
-#: What may stand before the host in an address.
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
 class ConfiguredProvider:
@@ -119,11 +116,6 @@ class ConfiguredProvider:
             self._reason = f"the kind {self.table.kind} could not make it: {_raised(error)}{_advice(error)}"
             log = structlog.get_logger()
             log.exception("provider_disabled", provider=self.name, kind=self.table.kind, reason=self._reason)
-
-
-def without_credentials(address: str) -> str:
-    """An address less the user and password that may stand before its host."""
-    return _CREDENTIALS.sub("", address, count=1)
 
 
 def _advice(error: Exception) -> str:

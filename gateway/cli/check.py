@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.config import Configuration
     from gateway.configured import ConfiguredProvider
     from gateway.plugins import Plugins
-from gateway.configured import without_credentials
+from gateway.logs import without_credentials
 from gateway.routing import Router
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import orjson
 
+from gateway.logs import without_credentials
 from gateway.records import BatchState, RemoteState
 from gateway.store.database import Params, Row, Session
 from gateway.store.rows import LaneKey
@@ -90,7 +91,8 @@ def _batch(row: Row) -> BatchRow:
         lane_id=row[2],
         lane=LaneKey(provider=row[3], endpoint=row[4], model=row[5]),
         account=row[6],
-        base_url=row[7],
+        # Earlier versions stored it with the user and password in it.
+        base_url=without_credentials(row[7]),
         state=BatchState(row[8]),
         epoch=row[9],
         count=row[10],

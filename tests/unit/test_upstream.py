@@ -42,6 +42,21 @@ async def test_a_batch_finds_its_provider(tmp_path: Path) -> None:
         assert side.plugin.name == "fake"
 
 
+async def test_a_batch_of_an_earlier_version_finds_its_provider(tmp_path: Path) -> None:
+    """Ledgers of schema 1 may have user and password in a batch's address: it is the same place, and goes on there."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        rig.router.providers["fake"].base_url = "https://me:key@models.test/v1"
+        await rig.ledger.database.write(
+            lambda session: session._connection.execute(  # type: ignore[attr-defined]
+                "UPDATE batches SET base_url = 'https://me:key@models.test/v1'"
+            )
+        )
+        stored = await again(rig, batch)
+        assert await rig.upstream.side(stored) is not None
+        assert stored.base_url == "https://models.test/v1"
+
+
 @pytest.mark.parametrize(("attribute", "value"), [("account", "another"), ("_reason", "set the variable X")])
 async def test_a_batch_whose_provider_is_not_usable_is_parked(attribute: str, value: str, tmp_path: Path) -> None:
     """Another account, or a provider that is disabled: the batch stays where it is and says why."""
