@@ -41,6 +41,9 @@ HITCHES = 3
 TOKEN_PAUSE_SECONDS = 60.0
 LONGEST_TOKEN_PAUSE_SECONDS = 3600.0
 
+#: How the reason begins for which a batch is parked that went missing together with all others. It is read again: such a
+#: batch is not sent again until one of them is seen, so no other reason takes its place.
+OUT_OF_SIGHT = "every open batch of the account is missing: check key, project and base_url"
 #: Why results are not fetched now.
 NO_ROOM = "the disk is nearly full: the results stay at the provider until there is room"
 
@@ -120,6 +123,8 @@ class Upstream:
 
     async def park(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Leave a batch where it stands, with the reason, until `seconds` have passed."""
+        if is_out_of_sight(batch) and not reason.startswith(OUT_OF_SIGHT):
+            reason = f"{OUT_OF_SIGHT}; now: {reason}"
         self.log(batch).warning("batch_parked", reason=reason, seconds=round(seconds, 1))
         await self.ledger.batches.release(
             batch, retry_at=self.clock.now() + seconds, parked_reason=reason, troubles=batch.troubles + 1
@@ -304,6 +309,11 @@ def deadline(batch: BatchRow, window_seconds: float, give_up_hours: float) -> fl
         return batch.ended_at + OVERDUE_SECONDS + give_up_hours * 3600
     sent = batch.submitted_at if batch.submitted_at is not None else batch.last_sent_at
     return (batch.sealed_at if sent is None else sent) + window_seconds + OVERDUE_SECONDS + give_up_hours * 3600
+
+
+def is_out_of_sight(batch: BatchRow) -> bool:
+    """Whether a batch in doubt went missing together with all others of its account, none of which has been seen since."""
+    return batch.state is BatchState.RECONCILING and (batch.parked_reason or "").startswith(OUT_OF_SIGHT)
 
 
 def remote_of(batch: BatchRow) -> RemoteBatch:

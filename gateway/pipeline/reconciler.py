@@ -20,15 +20,15 @@ from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
 from gateway.turns import Turns
-from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
+from gateway.upstream import OUT_OF_SIGHT, PARK_SECONDS, Side, Upstream, backoff, is_out_of_sight, trouble
 
 TICK_SECONDS = 2.0
 FIND_SECONDS = 300.0
 #: Between two listings that show nothing.
 LOOK_AGAIN_SECONDS = 60.0
 LONGEST_TROUBLE_SECONDS = 300.0
-#: How the reason begins for which a batch is parked that went missing together with others; it is read again.
-OUT_OF_SIGHT = "every open batch of the account is missing: check key, project and base_url"
+#: Of a batch that went missing together with others of which one has been seen again.
+NOT_SHOWN = "others of the account are seen again, and this one is not"
 
 
 class Reconciler:
@@ -127,7 +127,19 @@ class Reconciler:
         self._upstream.log(batch).info("batch_adopted", remote_id=remotes[0].remote_id, copies=len(remotes))
         self._submitted.set()
         self._upstream.looked_for.discard(batch.id)
+        if is_out_of_sight(batch):
+            await self._back_in_sight(batch)
         await self._upstream.cancel_copies(batch, side, remotes[1:])
+
+    async def _back_in_sight(self, batch: BatchRow) -> None:
+        """One of those that went missing together is seen again, and may be over before the others are looked for."""
+        for other in await self._ledger.batches.open_of(batch.lane.provider):
+            if not is_out_of_sight(other) or other.base_url != batch.base_url:
+                continue
+            claimed = await self._ledger.batches.claim_one(other.id, [BatchState.RECONCILING])
+            if claimed is not None:
+                now = self._upstream.clock.now()
+                await self._ledger.batches.release(claimed, retry_at=now, parked_reason=NOT_SHOWN, troubles=0)
 
     async def _nothing(self, batch: BatchRow, side: Side) -> None:
         """A whole listing without it. Only the second one, a quarantine after the first, is believed.
@@ -146,7 +158,8 @@ class Reconciler:
         else:
             pause = min(max(left, 0.0), LOOK_AGAIN_SECONDS)
             retry_at = self._upstream.clock.now() + pause
-            await self._ledger.batches.release(batch, retry_at=retry_at, parked_reason=batch.parked_reason, troubles=0)
+            reason = NOT_SHOWN if is_out_of_sight(batch) else batch.parked_reason
+            await self._ledger.batches.release(batch, retry_at=retry_at, parked_reason=reason, troubles=0)
 
     async def _all_gone(self, batch: BatchRow) -> bool:
         """Whether this batch was once surely there, and so were others of its provider, and nobody sees any of them now.
@@ -160,7 +173,7 @@ class Reconciler:
         once_there = [other for other in others if other.remote_id is not None and other.base_url == batch.base_url]
         if any(_is_seen(other) for other in once_there):
             return False
-        return bool(once_there) or (batch.parked_reason or "").startswith(OUT_OF_SIGHT)
+        return bool(once_there) or is_out_of_sight(batch)
 
     async def _out_of_sight(self, batch: BatchRow, side: Side, *, believed: bool) -> None:
         """All are gone at once, as under a wrong key: never sent again, but ended by a wish to cancel, or by its age."""

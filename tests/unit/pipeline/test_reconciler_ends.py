@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,7 @@ from gateway.config import Cache as CacheSettings
 from gateway.config import ProviderTable, Server, Storage
 from gateway.configured import ConfiguredProvider
 from gateway.endings import cancelled
-from gateway.errors import Ambiguous, Missing, Retryable
+from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
 from gateway.pipeline import submitter
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.janitor import Janitor
@@ -168,6 +169,58 @@ async def test_all_missing_can_be_given_up_by_hand(tmp_path: Path) -> None:
 
         assert await rig.states() == [RequestState.CANCELLED, RequestState.BATCHED]
         assert rig.remote.calls["submit"] == 2
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("error", [Retryable("503"), Unauthorised("401")])
+async def test_the_last_one_out_of_sight_is_not_sent_again_after_a_hitch(
+    error: Exception, restarted: bool, tmp_path: Path
+) -> None:
+    """When the others were given up, a listing that fails does not make the last one a batch that was never there."""
+    async with open_rig(tmp_path) as rig:
+        await all_missing(rig)
+        first, second = await rig.batches()
+        reconciler = reconciler_of(rig)
+        for _ in range(2):
+            while await reconciler.tick():
+                await rig.errands()
+            await rig.ledger.batches.cancel_members(first.id, cancelled(), rig.clock.now())
+            await Janitor(rig.upstream, rig.waiters, Server(), Storage(), rig.retries).round()
+            await rig.clock.advance(1_000)
+        rig.remote.before["find"].append(error)
+        for turn in range(4):
+            while await reconciler.tick():
+                await rig.errands()
+            await rig.clock.advance(1_000 if turn else 10)
+            reconciler = reconciler_of(rig) if restarted and turn == 1 else reconciler
+
+        assert await rig.states() == [RequestState.CANCELLED, RequestState.BATCHED]
+        assert rig.remote.before["find"] == deque()
+        last = await rig.ledger.batches.get(second.id)
+        assert last is not None
+        assert (last.state, rig.remote.calls["submit"]) == (BatchState.RECONCILING, 2)
+
+
+async def test_what_is_missing_when_another_one_is_seen_again_is_sent_again(tmp_path: Path) -> None:
+    """Then the account is in sight: two empty listings are believed, also if the other one is over by the second."""
+    async with open_rig(tmp_path) as rig:
+        await all_missing(rig)
+        first, second = await rig.batches()
+        reconciler = reconciler_of(rig)
+        while await reconciler.tick():
+            await rig.errands()
+        rig.remote.create(rig.upstream.view(second))
+        for _ in range(3):
+            await rig.clock.advance(1_000)
+            while await reconciler.tick():
+                await rig.errands()
+            seen = await rig.ledger.batches.claim_one(second.id, [BatchState.SUBMITTED])
+            if seen is not None:
+                await rig.ledger.batches.dissolve(seen, rig.clock.now(), {})
+
+        after = await rig.ledger.batches.get(first.id)
+        assert after is not None
+        assert after.state is BatchState.SEALED
 
 
 async def test_a_batch_that_nobody_has_seen_lately_is_no_evidence(tmp_path: Path) -> None:
