@@ -61,6 +61,7 @@ class Restorer:
         """The ledger in `upstream` has begun, and nobody else works with it."""
         self._upstream = upstream
         self._ledger = upstream.ledger
+        self._fails = retries.ambiguous == "fail"
         ended, doubted, submitted = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._reconciler = Reconciler(upstream, waiters, retries, tasks, doubted=doubted, submitted=submitted)
         self._poller = Poller(
@@ -150,8 +151,9 @@ class Restorer:
         elif after.state is BatchState.SEALED:
             said = "not there; it is sent when the gateway runs"
         elif after.state is BatchState.RECONCILING and looked and not after.troubles:
+            then = 'fails its requests (retries.ambiguous = "fail")' if self._fails else "sends it"
             said = (
-                "not there yet; the gateway looks again when it runs, and sends it if it stays away for the quarantine"
+                f"not there yet; the gateway looks again when it runs, and {then} if it stays away for the quarantine"
             )
         elif after.state is BatchState.RECONCILING:
             said, left = f"not known: {after.parked_reason}", not looked

@@ -18,7 +18,7 @@ from gateway.cli import main
 from gateway.cli.orphans import look_back, orphans
 from gateway.cli.restoring import Listing, Outcome, Restorer
 from gateway.clock import as_datetime
-from gateway.config import Polling, ProviderTable
+from gateway.config import Polling, ProviderTable, Retries
 from gateway.errors import Retryable
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
@@ -217,6 +217,23 @@ async def test_what_was_not_sent_is_sent_once_after_the_quarantine(
     assert (outcome.before, outcome.batch.state) == (BatchState.SEALED, BatchState.RECONCILING)
     assert ("not there yet" in outcome.said, outcome.left) == (True, False)
     assert (sent_by_the_command, len(remote.batches), batch.state) == (0, 1, BatchState.SUBMITTED)
+
+
+async def test_where_doubt_is_to_fail_the_operator_is_told(
+    tmp_path: Path, remote: FakeRemote, clock: FakeClock
+) -> None:
+    """With `ambiguous = "fail"` what stays away is not sent: its requests fail, and nobody may read anything else."""
+    retries = Retries(ambiguous="fail")
+    async with open_site(tmp_path, remote, clock) as site:
+        await site.seal("one")
+        rig = site.rig
+        restorer = Restorer(rig.upstream, rig.waiters, retries, Polling(), rig.tasks)
+        [batch] = await restorer.open_batches()
+        outcome = await restorer.look(batch)
+
+    assert outcome.batch.state is BatchState.RECONCILING
+    assert "fails its requests" in outcome.said
+    assert "sends it" not in outcome.said
 
 
 async def test_a_batch_that_no_ledger_knows_is_shown_and_stopped(
