@@ -7,7 +7,7 @@ import pytest
 from benchmarks.__main__ import measures, wanted
 from benchmarks.bodies import KILOBYTE, Bodies
 from benchmarks.goals import Bound, Figure, Goal, Verdict, goals, left_out, verdict
-from benchmarks.table import cells, markdown, short
+from benchmarks.table import cells, entries, markdown, read_entries, short
 
 FASTER = Goal(key="a", what="hits", bound=Bound.AT_LEAST, goal=0.45, stretch=0.6)
 SMALLER = Goal(key="d", what="memory", bound=Bound.AT_MOST, goal=16.0, stretch=None, unit="KB")
@@ -53,7 +53,7 @@ def test_the_file_names_what_was_not_measured_and_why() -> None:
     """A goal without a figure is never left out in silence."""
     text = markdown(
         [FASTER, SMALLER],
-        {"a": Figure(key="a", rounds=(0.5,), details="10 req/s")},
+        entries([FASTER], {"a": Figure(key="a", rounds=(0.5,), details="10 req/s")}),
         ["2 cores"],
         [("e", "not built")],
         {"d": "RuntimeError: it died"},
@@ -65,6 +65,15 @@ def test_the_file_names_what_was_not_measured_and_why() -> None:
     assert "- e: not built" in text
 
 
+def test_what_an_earlier_run_measured_is_kept() -> None:
+    """A file that is read gives the same rows and details to the next one."""
+    found = entries(
+        [FASTER, SMALLER], {key: Figure(key=key, rounds=(0.5,), details=f"{key}!") for key in "ad"}, "old: "
+    )
+
+    assert read_entries(markdown([FASTER, SMALLER], found, ["2 cores"], [], {})) == found
+
+
 def test_every_goal_is_measured_once() -> None:
     """No goal is without a measurement, and none has two."""
     measured = [key for measure in measures() for key in measure.keys]
@@ -73,7 +82,7 @@ def test_every_goal_is_measured_once() -> None:
 
 
 def test_rows_can_be_chosen_by_their_letter() -> None:
-    """`--only b3` means every row of b3, and none of b."""
+    """`b3` means every row of b3, and none of b."""
     chosen = [measure.keys for measure in measures() if wanted(measure, frozenset({"b3"}))]
     assert chosen == [("b3.64", "b3.1024")]
     assert all(wanted(measure, frozenset()) for measure in measures())
