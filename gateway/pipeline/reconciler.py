@@ -169,8 +169,7 @@ class Reconciler:
         if batch.remote_id is None:
             return False
         others = [other for other in await self._ledger.batches.open_of(batch.lane.provider) if other.id != batch.id]
-        # What was made for another address is parked until that one is back, and says nothing of this one.
-        once_there = [other for other in others if other.remote_id is not None and other.base_url == batch.base_url]
+        once_there = [other for other in others if other.remote_id is not None and _is_evidence(other, batch)]
         if any(_is_seen(other) for other in once_there):
             return False
         return bool(once_there) or is_out_of_sight(batch)
@@ -242,6 +241,17 @@ class Reconciler:
 def _is_seen(batch: BatchRow) -> bool:
     """Whether the provider knew a batch when it was last asked."""
     return batch.state in {BatchState.SUBMITTED, BatchState.ENDED} and not batch.troubles
+
+
+def _is_evidence(other: BatchRow, missing: BatchRow) -> bool:
+    """Whether a batch that was once there says anything of one that is missing.
+
+    What was made for another address is parked until that one is back. What was made since is there under any key.
+    """
+    if other.base_url != missing.base_url:
+        return False
+    since = missing.parked_since
+    return since is None or other.submitted_at is None or other.submitted_at <= since
 
 
 def _held(candidates: int) -> str:

@@ -223,6 +223,20 @@ async def test_what_is_missing_when_another_one_is_seen_again_is_sent_again(tmp_
         assert after.state is BatchState.SEALED
 
 
+async def test_a_batch_that_was_made_later_is_no_evidence(tmp_path: Path) -> None:
+    """Under another project's key new batches go well, and those of before are missing all the same: none is sent again."""
+    async with open_rig(tmp_path) as rig:
+        await all_missing(rig)
+        reconciler = reconciler_of(rig)
+        for _ in range(4):
+            while await reconciler.tick():
+                await rig.errands()
+            await rig.clock.advance(1_000)
+            await create(rig, await sealed(rig, f"made at {rig.clock.now()}"))
+
+        assert [row.state for row in await rig.batches()][:2] == [BatchState.RECONCILING] * 2
+
+
 async def test_a_batch_that_nobody_has_seen_lately_is_no_evidence(tmp_path: Path) -> None:
     """One is missing, and the other's polls fail: the account may be out of sight, so nothing is sent again."""
     async with open_rig(tmp_path) as rig:
