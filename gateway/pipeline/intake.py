@@ -8,7 +8,7 @@ finds it by name or fingerprint.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +22,7 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import Call
 from gateway.routing import Router
 from gateway.store.cache import Cache
-from gateway.store.choose import Serve, choose
+from gateway.store.choose import New, Serve, choose
 from gateway.store.ledger import Ledger
 from gateway.store.rows import Admission, Arrival, Ask, Departure, LaneKey, Sample, Slot
 from gateway.tasks import Tasks
@@ -124,7 +124,7 @@ class Intake:
         lane = LaneKey(provider=provider.name, endpoint=incoming.endpoint, model=routed.model)
         tokens = estimated_tokens(incoming.body, len(line.payload))
         allowed = provider.limits.enqueued_tokens(routed.model) if provider.batches else None
-        if allowed is not None and tokens > allowed:
+        if allowed is not None and tokens > allowed and not await self._is_known(incoming, slots):
             refuse_tokens(tokens, await self._ledger.lanes.factor(lane), allowed, lane)
         arrival = Arrival(
             client=incoming.client,
@@ -143,6 +143,12 @@ class Intake:
         )
         accepted = self._accepted(await self._admit(arrival), provider, line.times)
         return _telling(accepted, dropped(plugin, call))
+
+    async def _is_known(self, incoming: Incoming, slots: Sequence[Slot]) -> bool:
+        """Whether the call joins a request that was accepted before, under other limits perhaps; or its name is taken."""
+        if incoming.custom_id is None:
+            return bool(slots) and not isinstance(choose(slots, incoming.ask, self._clock.now()), New)
+        return await self._ledger.requests.find(incoming.client, "", incoming.custom_id) is not None
 
     def _remembered(self, print_: bytes) -> tuple[Sample, ...]:
         samples = self._cache.read(print_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,6 +98,23 @@ async def test_a_line_no_batch_can_hold_is_refused_now(limits: dict[str, object]
     async with open_intake(tmp_path, limits=limits) as (rig, intake):
         assert (await refused(rig, intake, call("x" * 400))).code == code
         assert (await intake.accept(call("x" * 100))).admission.fresh
+
+
+@pytest.mark.parametrize("name", [None, "k"])
+async def test_who_comes_back_is_not_refused_by_limits_that_were_lowered(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was accepted is joined by whoever asks again; only a new one of its size is refused."""
+    async with open_intake(tmp_path) as (rig, intake):
+        first = await intake.accept(call("x" * 3_000, name=name))
+        provider = rig.router.providers["fake"]
+        monkeypatch.setattr(provider, "limits", dataclasses.replace(provider.limits, max_enqueued_tokens=500))
+        seq = first.admission.seq
+        left = Departure(seq=seq, at=rig.clock.now(), delivered=False, last=True, client="", run=None)
+        rig.waiters.leave(seq, rig.waiters.attach(seq), left)
+        again = await intake.accept(call("x" * 3_000, name=name))
+        assert (again.admission.seq, again.admission.fresh) == (seq, False)
+        assert (await refused(rig, intake, call("y" * 3_000))).code == "too_many_tokens"
 
 
 async def test_a_name_with_another_body_is_refused(tmp_path: Path) -> None:
