@@ -213,7 +213,6 @@ async def test_a_strangers_batch_whose_results_are_gone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["queued", "submitted"])
 async def test_a_ledger_from_an_older_backup(tmp_path: Path, moment: str) -> None:
     """(e) What was answered then stays; what was on its way, or came later, is asked once more; and nobody is told wrong."""
-    # What was with the provider is found there; its results were deleted when they had been collected.
     simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=LONG)
     live, backup = tmp_path / "live", tmp_path / "backup"
     async with open_house(live, simulator=simulator, batching=HELD_BACK, retries=SOON) as house:
@@ -246,8 +245,9 @@ async def test_a_ledger_from_an_older_backup(tmp_path: Path, moment: str) -> Non
 
         await house.until(over, seconds=60)
         assert [(await each).text for each in again] == before
-    repeated = (await simulator.submissions()).repeated
-    assert sorted(repeated.values()) == [2, 2]
+    repeated = sorted((await simulator.submissions()).repeated.values())
+    # What was with the provider is found there, and asked again only where its results have been deleted by then.
+    assert repeated == [2, 2] or (moment == "submitted" and repeated == [2])
 
 
 async def waiting(house: House) -> None:
