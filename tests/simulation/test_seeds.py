@@ -14,7 +14,7 @@ import pytest
 
 from tests.simulation.seeds import run_seed
 
-SEEDS = int(os.environ.get("BATCHWAY_SEEDS", "160"))
+SEEDS = int(os.environ.get("BATCHWAY_SEEDS", "240"))
 #: Small enough for the test runners to share them evenly.
 GROUP = 8
 
