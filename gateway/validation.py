@@ -172,7 +172,9 @@ def _texts(body: Mapping[str, object]) -> Iterator[str]:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise Undecided
-        if choice.get("finish_reason") not in _OWN_END or _says_otherwise(message):
+        end = choice.get("finish_reason")
+        # One that is no word, a list say, is nothing to look up.
+        if not isinstance(end, str | None) or end not in _OWN_END or _says_otherwise(message):
             continue
         content = message.get("content")
         if not isinstance(content, str | None):

@@ -216,3 +216,28 @@ JSON = st.recursive(
 def test_no_schema_is_too_strange(schema: dict[str, object], said: object) -> None:
     """Any object may stand where a schema should: there is a verdict, and never an exception."""
     assert judge(schema, json.dumps(said)) in set(Verdict)
+
+
+_WORDS = ("choices", "message", "content", "finish_reason", "refusal", "tool_calls", "usage")
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=4),
+    max_leaves=8,
+)
+_CHOICES = st.lists(
+    st.fixed_dictionaries({}, optional={"message": _ANYTHING | st.just({}), "finish_reason": _ANYTHING}), max_size=3
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(_WORDS), _ANYTHING) | st.fixed_dictionaries({"choices": _CHOICES}))
+def test_whatever_shape_an_answer_has_the_check_returns(body: dict[str, object]) -> None:
+    """An answer of any shape is judged or let through: one that raised would hold up a whole batch that was paid."""
+    assert OutputChecks(1).judge({"type": "object"}, body) in (None, *Verdict)
+
+
+@pytest.mark.parametrize("reason", [[], {}, ["stop"]])
+def test_an_end_that_is_no_word_is_not_the_answers_own(reason: object) -> None:
+    """A `finish_reason` that is no text is none of those with which an answer comes to its own end."""
+    body = {"choices": [{"message": {"content": "no JSON"}, "finish_reason": reason}]}
+    assert OutputChecks(1).judge({"type": "object"}, body) is None
