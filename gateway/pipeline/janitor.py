@@ -60,8 +60,8 @@ class Janitor:
         if self._server.on_disconnect == "cancel":
             await self._cancel_abandoned(now)
         await self._cancel_batches(now)
-        for batch in await self._ledger.batches.undiscarded(now, BATCHES_AT_ONCE):
-            await self._discard(batch)
+        # Beside each other: a provider that does not answer holds up the round for one time limit.
+        await asyncio.gather(*map(self._discard, await self._ledger.batches.undiscarded(now, BATCHES_AT_ONCE)))
         forget_before = now - self._storage.retention_days * 86_400
         while await self._ledger.requests.forget(forget_before, FORGET_AT_ONCE) == FORGET_AT_ONCE:
             pass
@@ -173,7 +173,12 @@ class Janitor:
             discard = plugin.discard(self._upstream.view(batch), remote)
             try:
                 await self._upstream.accounts.call(provider, "discard", discard, DISCARD_SECONDS)
-            except (ProviderError, PluginFault, TimeoutError) as error:
+            except (ProviderError, PluginFault, OSError) as error:
+                # A time limit, and an error of our own disk, are an `OSError` too.
                 self._upstream.log(batch).warning("discard_failed", reason=trouble(error))
-        await asyncio.to_thread(self._upstream.spool.drop, batch.marker)
+        try:
+            await asyncio.to_thread(self._upstream.spool.drop, batch.marker)
+        except OSError as error:
+            # No reason to end the gateway, and every one after it: doctor finds files that nobody needs.
+            self._upstream.log(batch).warning("spool_stays", reason=trouble(error))
         await self._ledger.batches.discarded(batch)
