@@ -34,6 +34,8 @@ AT_ONCE = 2
 #: Batches settled at the same time, of all accounts: that is work for this process.
 SETTLED_AT_ONCE = 2
 TICK_SECONDS = 2.0
+#: Batches with results on a short disk that are looked at together.
+LOOK_AT_MOST = 100
 #: Rows settled in one commit.
 ROWS_AT_ONCE = 500
 #: Stored requests held in memory together, to look what form their answers should have.
@@ -93,8 +95,8 @@ class Collector:
         """As `tick` while the disk is short: only batches whose results are on it already."""
         now = self._upstream.clock.now()
         begun = 0
-        for batch in await self._ledger.batches.listed([BatchState.ENDED]):
-            if not batch.fetched or batch.retry_at > now or not self._turns.has_room(batch):
+        for batch in await self._ledger.batches.fetched_already(now, LOOK_AT_MOST):
+            if not self._turns.has_room(batch):
                 continue
             claimed = await self._ledger.batches.claim_one(batch.id, [BatchState.ENDED])
             if claimed is not None:

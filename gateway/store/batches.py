@@ -235,6 +235,10 @@ class Batches:
         """The latest batches in these states, newest first."""
         return await self._listing("listed_batches", {"states": json_array(states), "limit": limit})
 
+    async def fetched_already(self, now: float, limit: int) -> list[BatchRow]:
+        """Ended batches whose results are on disk, whose `retry_at` has come, whoever works on them."""
+        return await self._listing("fetched_already", {"now": now, "limit": limit})
+
     async def undiscarded(self, now: float, limit: int) -> list[BatchRow]:
         """Batches that are over and may have files left at the provider; those whose `retry_at` has come."""
         return await self._listing("undiscarded", {"now": now, "limit": limit})

@@ -190,6 +190,12 @@ JOIN requests r ON r.seq = i.seq;
 -- name: listed_batches
 SELECT id FROM batches WHERE state IN (SELECT value FROM json_each(:states)) ORDER BY id DESC LIMIT :limit;
 
+-- name: fetched_already
+-- Ended, its results on disk, whoever works on it.
+SELECT id FROM batches
+WHERE state NOT IN ('collected', 'dissolved') AND state = 'ended' AND fetched = 1 AND retry_at <= :now
+ORDER BY retry_at LIMIT :limit;
+
 -- name: unsent
 SELECT id FROM batches
 WHERE state NOT IN ('collected', 'dissolved') AND state = 'sealed' AND sealed_at < :before ORDER BY id LIMIT :limit;

@@ -16,7 +16,7 @@ from gateway.pipeline.collector import Collector
 from gateway.pipeline.poller import Poller
 from gateway.pipeline.reconciler import Reconciler
 from gateway.pipeline.submitter import Submitter
-from gateway.records import BatchState, RemoteBatch
+from gateway.records import BatchState, RemoteBatch, RemoteState
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeProvider
@@ -136,6 +136,29 @@ async def test_without_room_what_is_not_here_is_left_alone(tmp_path: Path) -> No
         before = await case.rig.batch()
         assert await case.collector.tick() == 0
         assert await case.rig.batch() == before
+
+
+async def test_without_room_what_is_here_is_found_among_many_that_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk is short a batch whose results are on it is settled, however many have ended since without room."""
+    async with open_case(tmp_path, 1, lambda case: [rows(case, 0)]) as case:
+        rig = case.rig
+        with monkeypatch.context() as broken:
+            broken.setattr(rig.ledger.batches, "settle", fails)
+            assert (await case.collect()).fetched
+        for n in range(100):
+            now, batch = rig.clock.now(), await sealed(rig, f"later {n}")
+            remote = RemoteBatch(remote_id=f"r{n}", state=RemoteState.ENDED, total=1, done=1)
+            await rig.ledger.batches.submitted(await rig.ledger.batches.intend(batch, now), remote, now, now)
+            await rig.ledger.batches.ended(await claimed(rig), remote, now)
+        await rig.clock.advance(600)
+        monkeypatch.setattr(rig.ledger.database, "has_room", lambda: False)
+        assert await case.collector.tick() == 1
+        await rig.errands()
+        batch_now = await rig.ledger.batches.get(case.batch_id)
+        assert batch_now is not None
+        assert batch_now.state is BatchState.COLLECTED
 
 
 async def test_lowered_limits_take_nothing_apart_that_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
