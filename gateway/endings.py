@@ -5,6 +5,7 @@ Floor 3. In: what the provider said. Out: records for the ledger. The table of s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -156,7 +157,7 @@ def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pric
         state=RequestState.SUCCEEDED,
         status=200,
         code=None,
-        body=orjson.dumps(body),
+        body=_written(body),
         provider=way.provider,
         batch=way.batch,
         cost_usd=paid,
@@ -166,6 +167,15 @@ def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pric
     if usage is not None:
         counted = Usage(input_tokens=usage.input, cached_tokens=usage.cached, output_tokens=usage.output)
     return Settlement(n=member.n, status=200, ending=ending, usage=counted, cost_usd=paid, saved_usd=saved, billed=True)
+
+
+def _written(body: Mapping[str, object]) -> bytes:
+    """An answer as it is stored."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        # It reads what is nested 1,024 deep and writes 254: one such answer would hold up all others of its batch.
+        return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _judged(

@@ -276,3 +276,16 @@ async def test_a_gateway_that_was_off_for_long_does_not_give_up_at_once(tmp_path
         await case.rig.clock.advance(60)
         assert (await case.collect()).state is BatchState.COLLECTED
         assert await case.rig.states() == [RequestState.SUCCEEDED] * 2
+
+
+async def test_an_answer_that_is_nested_deep_holds_nobody_up(tmp_path: Path) -> None:
+    """A body that can be read, and is nested deeper than the quick writer goes, is delivered as it is, like those beside it."""
+
+    def deep(case: Case) -> bytes:
+        return case.row(0).replace(b'"answer 0"', b'"answer 0","more":' + b"[" * 400 + b"]" * 400)
+
+    async with open_case(tmp_path, 2, lambda case: [deep(case) + case.row(1)]) as case:
+        futures = [case.rig.waiters.attach(seq) for seq in (1, 2)]
+        assert (await case.collect()).state is BatchState.COLLECTED
+        assert b"[" * 400 in futures[0].result().body.replace(b" ", b"")
+        assert b"answer 1" in futures[1].result().body
