@@ -37,6 +37,9 @@ PARK_SECONDS = 300.0
 LEDGER_PAUSE_SECONDS = 2.0
 #: So many lost calls in a row are no reason yet to call a batch parked, which takes it out of its lane's reckoning.
 HITCHES = 3
+#: After so many in a row, which with their pauses take the better part of an hour, a batch whose time is over is given up: a
+#: gateway that was off for days, and starts before its network does, must not take the first minute for the last.
+LOST_TROUBLES = 15
 #: A lane refused for its tokens waits this long for one of its batches to end, doubling up to the second.
 TOKEN_PAUSE_SECONDS = 60.0
 LONGEST_TOKEN_PAUSE_SECONDS = 3600.0

@@ -27,7 +27,7 @@ from gateway.store.cache import Cache
 from gateway.store.shipping import Asked, BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
 from gateway.turns import Turns
-from gateway.upstream import HITCHES, NO_ROOM, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+from gateway.upstream import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
 
 #: Batches of each account fetched at the same time: a download that hangs holds up nobody else's.
 AT_ONCE = 2
@@ -193,8 +193,7 @@ class Collector:
         """Whether the results have been fetched in vain for so long that they will never come: nothing waits for ever."""
         now = self._upstream.clock.now()
         ended_at = now if batch.ended_at is None else batch.ended_at
-        # Several tries in a row: a gateway that was off for days must not take the first hitch for the last.
-        return batch.troubles >= HITCHES and now - ended_at >= self._retries.give_up_hours * 3600
+        return batch.troubles >= LOST_TROUBLES and now - ended_at >= self._retries.give_up_hours * 3600
 
     async def _results_gone(self, batch: BatchRow, side: Side, error: Exception) -> bool:
         """Whether the provider shows the batch as ended and has not had its results for a whole quarantine.

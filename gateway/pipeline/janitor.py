@@ -17,7 +17,7 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, Limits, RequestState
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
-from gateway.upstream import HITCHES, Upstream, deadline, remote_of, trouble
+from gateway.upstream import LOST_TROUBLES, Upstream, deadline, remote_of, trouble
 
 TICK_SECONDS = 15.0
 AT_ONCE = 500
@@ -103,7 +103,7 @@ class Janitor:
         run them all the same.
         """
         hours = self._retries.give_up_hours
-        for lost in await self._ledger.batches.lost(now - hours * 3600, HITCHES, AT_ONCE):
+        for lost in await self._ledger.batches.lost(now - hours * 3600, LOST_TROUBLES, AT_ONCE):
             provider = self._upstream.router.providers.get(lost.lane.provider)
             window = Limits().window_seconds if provider is None else provider.limits.window_seconds
             if now < deadline(lost, window, hours):

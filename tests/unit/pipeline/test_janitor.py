@@ -81,7 +81,7 @@ async def test_what_is_found_in_the_last_moment_is_not_given_up(
         batches, now = rig.ledger.batches, rig.clock.now()
         sent = await batches.intend(await sealed(rig, "a"), now)
         await batches.doubt(sent, "lost", now)
-        await batches.release(await claimed(rig), retry_at=now, parked_reason="list: 503", troubles=9)
+        await batches.release(await claimed(rig), retry_at=now, parked_reason="list: 503", troubles=19)
         await rig.clock.advance(240 * HOUR)
         claim_one = batches.claim_one
 
