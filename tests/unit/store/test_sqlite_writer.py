@@ -95,3 +95,19 @@ async def test_a_closed_writer_takes_nothing(bulk: bool, tmp_path: Path) -> None
         writer.stop()
         with pytest.raises(LedgerError):
             writer.submit(lambda _session: None, bulk=bulk)
+
+
+async def test_what_came_before_the_stop_is_written(tmp_path: Path) -> None:
+    """Writes that the writer finds together with the order to stop, behind one that took long, are done all the same."""
+    order: list[str] = []
+    gate = threading.Event()
+    async with open_writer(tmp_path / "x.sqlite") as (writer, _):
+        told = [writer.submit(lambda _session: gate.wait(10), bulk=False)]
+        told += [writer.submit(lambda _session: order.append("caller") is None, bulk=False)]
+        told += [writer.submit(lambda _session: order.append("bulk") is None, bulk=True)]
+        writer.stop()
+        gate.set()
+        await asyncio.to_thread(writer.join)
+
+        assert order == ["caller", "bulk"]
+        assert await asyncio.gather(*told) == [True, True, True]
