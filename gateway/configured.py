@@ -109,8 +109,8 @@ class ConfiguredProvider:
     def _make(self) -> None:
         if self.kind is None or self._settings is None or self._instance is not None or self._reason is not None:
             return
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._instance = self.kind(self.name, self._settings, self._clock, self._home)
         except Exception as error:
             self._reason = f"the kind {self.table.kind} could not make it: {_raised(error)}{_advice(error)}"

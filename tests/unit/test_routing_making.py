@@ -65,3 +65,14 @@ def test_a_kind_that_cannot_be_made_is_logged_once(tmp_path: Path) -> None:
     [entry] = logs
     assert (entry["event"], entry["provider"], entry["kind"]) == ("provider_disabled", "a", "broken")
     assert "RuntimeError: no SDK" in entry["reason"]
+
+
+def test_a_folder_that_cannot_be_made_disables_its_provider_only(tmp_path: Path) -> None:
+    """A file in the way of a provider's folder puts that provider out of service, by name, and no other."""
+    routes = router(tmp_path, a="plain", b="plain")
+    place = routes.providers["b"].instance
+    assert place is not None
+    place.directory.with_name("a").write_text("in the way")
+
+    assert routes.warm() == [f"providers.a: {routes.providers['a'].disabled_reason}"]
+    assert "FileExistsError" in (routes.providers["a"].disabled_reason or "")
