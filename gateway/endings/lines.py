@@ -1,63 +1,24 @@
-"""What becomes of a line, and of a batch that was refused: the policy, pure.
-
-Floor 3. In: what the provider said. Out: records for the ledger. The table of statuses is `errors.ENDINGS`.
-"""
+"""What a line comes to: an answer, a failure, or another try."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import orjson
 from msgspec.structs import replace
 
 from gateway.config import Retries
-from gateway.errors import (
-    ENDINGS,
-    Ambiguous,
-    Missing,
-    ProviderError,
-    Rejected,
-    Retryable,
-    TokenLimit,
-    Unauthorised,
-    openai_error,
-)
+from gateway.endings.words import Way, cancelled, exhausted, refused_line, rejected, unsatisfied
 from gateway.prices import Price, cost, read_usage
-from gateway.records import ErrorBody, RequestState, Result
+from gateway.records import RequestState, Result
 from gateway.store.rows import Ending
 from gateway.store.shipping import INVALID_OUTPUT, BatchRow, Member, Settlement, Usage
 from gateway.validation import Verdict
 
 #: A returned line waits at most this long before it may be batched again.
 LONGEST_BACKOFF_SECONDS = 3600.0
-#: Line statuses that say: this request, as it is, can only be refused again.
-PERMANENT = frozenset({400, 404, 413, 422})
-_CREDENTIALS = frozenset({401, 402, 403})
-
-
-def failure(
-    code: str,
-    message: str,
-    *,
-    state: RequestState = RequestState.FAILED,
-    param: str | None = None,
-    permanent: bool = False,
-    provider: str = "",
-    batch: int | None = None,
-) -> Ending:
-    """An ending of ours, by its code in `errors.ENDINGS`."""
-    rule = ENDINGS[code]
-    return Ending(
-        state=state,
-        status=rule.status,
-        code=code,
-        body=openai_error(code, message, rule.type, param),
-        permanent=permanent,
-        provider=provider,
-        batch=batch,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +38,6 @@ class Judged:
     verdict: Verdict
     #: An answer to the same request did not satisfy it before.
     again: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """The way an answer came: by which provider, and in which batch; None: asked by itself."""
-
-    provider: str
-    batch: int | None = None
 
 
 def settle(
@@ -124,13 +77,13 @@ def settle_by(
         if member.attempts + 1 < retries.max_attempts:
             not_before = now + _pause(member, retries)
             return Settlement(n=member.n, status=status, ending=None, trouble=trouble, not_before=not_before)
-        return _ended(member, status, _exhausted(trouble, result, way, retries), trouble)
-    return _ended(member, status, _refused(result, way), trouble)
+        return _ended(member, status, exhausted(trouble, result, way, retries), trouble)
+    return _ended(member, status, refused_line(result, way), trouble)
 
 
 def refused(way: Way, n: int, reason: str, *, param: str | None = None) -> Settlement:
     """A request the provider, or its plugin, refused for good when it was sent; `param` is the field in the way."""
-    return Settlement(n=n, status=0, ending=_rejected(reason, way, param), trouble="refused")
+    return Settlement(n=n, status=0, ending=rejected(reason, way, param), trouble="refused")
 
 
 def whole(body: Mapping[str, object], seq: int, now: float) -> Mapping[str, object]:
@@ -193,15 +146,7 @@ def _judged(
         )
     if retries.invalid_output != "fail":
         return replace(answered, output="served")
-    ending = failure(
-        "invalid_output",
-        "No answer satisfied the schema that the request asks for (response_format), and the gateway is set to fail it then "
-        f'(retries.invalid_output = "fail"); attempts: {member.attempts + 1}.',
-        param="response_format",
-        provider=way.provider,
-        batch=way.batch,
-    )
-    ending = replace(ending, cost_usd=answered.cost_usd)
+    ending = unsatisfied(member.attempts + 1, way, answered.cost_usd)
     return replace(answered, ending=ending, saved_usd=None, trouble=INVALID_OUTPUT, output="failed")
 
 
@@ -228,91 +173,3 @@ def _trouble(result: Result | None) -> str:
     if result.status >= 500:
         return "server_error"
     return "missing" if result.retriable else "refused"
-
-
-def _exhausted(trouble: str, result: Result | None, way: Way, retries: Retries) -> Ending:
-    """The ending of a request whose attempts are used up, by what the last one ended in."""
-    said = f" The provider said: {result.error.message}" if result is not None and result.error is not None else ""
-    code = {"rate_limited": "rate_limit_exceeded", "expired": "expired", "timeout": "expired"}.get(
-        trouble, "attempts_exhausted"
-    )
-    return failure(
-        code,
-        f"No answer in {retries.max_attempts} attempts; the last one: {trouble.replace('_', ' ')}.{said}",
-        state=RequestState.EXPIRED if code == "expired" else RequestState.FAILED,
-        provider=way.provider,
-        batch=way.batch,
-    )
-
-
-def _refused(result: Result, way: Way) -> Ending:
-    """The ending of a request whose line the provider refused for good."""
-    error = result.error or ErrorBody(message="The provider refused the request.", type="invalid_request_error")
-    if result.status in PERMANENT:
-        # Not every provider gives a type of OpenAI's, and plugins fill in this one before they look at the status.
-        kind = "invalid_request_error" if error.type == "upstream_error" else error.type
-        return Ending(
-            state=RequestState.FAILED,
-            status=result.status,
-            code=error.code,
-            body=openai_error(error.code, error.message, kind, error.param),
-            permanent=True,
-            provider=way.provider,
-            batch=way.batch,
-        )
-    code = "provider_credentials" if result.status in _CREDENTIALS else "provider_refused"
-    message = f"Provider {way.provider!r} answered {result.status}: {error.message}"
-    return failure(code, message, param=error.param, provider=way.provider, batch=way.batch)
-
-
-def cancelled(provider: str = "", batch: int | None = None) -> Ending:
-    """The ending of a request that was cancelled before it had an answer."""
-    return failure(
-        "cancelled",
-        "The request was cancelled before it was answered.",
-        state=RequestState.CANCELLED,
-        provider=provider,
-        batch=batch,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dissolution:
-    """What a refused batch falls apart into."""
-
-    #: Requests that end, by their place.
-    refused: Mapping[int, Ending] = field(default_factory=dict)
-    #: Into how many new batches the others go; 0: back to their lane.
-    parts: int = 0
-    #: The lane's batches must get smaller and wait.
-    shrink: bool = False
-
-
-def dissolution(batch: BatchRow, refusal: ProviderError) -> Dissolution:
-    """What to do with a batch the provider refused as a whole; no attempt is counted.
-
-    Named lines fail and the others go back. Unnamed, the batch is halved until the offending line stands alone. What says
-    nothing of the lines, as a refused key, sends all of them back.
-    """
-    if isinstance(refusal, TokenLimit):
-        return Dissolution(shrink=True)
-    if isinstance(refusal, Unauthorised | Retryable | Missing | Ambiguous):
-        return Dissolution()
-    lines = refusal.lines if isinstance(refusal, Rejected) else {}
-    named = {n: reason for n, reason in lines.items() if 0 <= n < batch.count}
-    if not named and batch.count > 1:
-        return Dissolution(parts=2)
-    reasons = named or {0: refusal.reason}
-    way = Way(provider=batch.lane.provider, batch=batch.id)
-    return Dissolution(refused={n: _rejected(reason or refusal.reason, way) for n, reason in reasons.items()})
-
-
-def _rejected(reason: str, way: Way, param: str | None = None) -> Ending:
-    return failure(
-        "provider_rejected",
-        f"Provider {way.provider!r} refused the request when it was submitted: {reason}",
-        param=param,
-        permanent=True,
-        provider=way.provider,
-        batch=way.batch,
-    )
