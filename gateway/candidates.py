@@ -16,7 +16,8 @@ from gateway.errors import Missing, Retryable
 from gateway.records import RemoteBatch, RemoteState, line_number
 from gateway.spool import read_rows
 from gateway.store.shipping import BatchRow
-from gateway.upstream import NO_ROOM, Side, Upstream
+from gateway.troubles import NO_ROOM
+from gateway.upstream import Side, Upstream
 
 FETCH_SECONDS = 3600.0
 #: Rows that are read before a result file is believed to hold nothing of ours.

@@ -45,7 +45,9 @@ FLOORS = {
     "lines": 3,
     "endings": 3,
     "judging": 3,
+    "troubles": 3,
     "upstream": 3,
+    "dissolving": 3,
     # What every way of settling tells callers, cache and metrics.
     "delivery": 3,
     "candidates": 3,

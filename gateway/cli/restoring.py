@@ -23,7 +23,8 @@ from gateway.store.checks import BatchName, batch_names, last_alive
 from gateway.store.database import Session
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks
-from gateway.upstream import CANCEL_SECONDS, Upstream, trouble
+from gateway.troubles import trouble
+from gateway.upstream import CANCEL_SECONDS, Upstream
 
 #: Why a batch is looked for that the ledger holds for unsent.
 UNSURE = "it may have been sent after this ledger was written"

@@ -26,8 +26,9 @@ from gateway.store.batch_rows import Members
 from gateway.store.cache import Cache
 from gateway.store.shipping import Asked, BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks, wait_for_event
+from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, backoff, trouble
 from gateway.turns import Turns
-from gateway.upstream import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, Side, Upstream, backoff, remote_of, trouble
+from gateway.upstream import Side, Upstream, remote_of
 
 #: Batches of each account fetched at the same time: a download that hangs holds up nobody else's.
 AT_ONCE = 2

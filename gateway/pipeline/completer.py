@@ -37,7 +37,8 @@ from gateway.records import ErrorBody, Result
 from gateway.store.cache import Cache
 from gateway.store.shipping import AskableLane, Asked, Claimed, Settlement
 from gateway.tasks import Tasks, wait_for_event
-from gateway.upstream import LEDGER_PAUSE_SECONDS, PARK_SECONDS, Upstream, trouble
+from gateway.troubles import LEDGER_PAUSE_SECONDS, PARK_SECONDS, trouble
+from gateway.upstream import Upstream
 
 #: Lanes are looked at this often even when nothing is heard.
 TICK_SECONDS = 1.0

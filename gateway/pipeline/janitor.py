@@ -11,13 +11,15 @@ import asyncio
 from collections.abc import Mapping
 
 from gateway.config import Retries, Server, Storage
+from gateway.dissolving import give_up
 from gateway.endings import cancelled, failure
 from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, Limits, RequestState
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
-from gateway.upstream import LOST_TROUBLES, Upstream, deadline, remote_of, trouble
+from gateway.troubles import LOST_TROUBLES, deadline, trouble
+from gateway.upstream import Upstream, remote_of
 
 TICK_SECONDS = 15.0
 AT_ONCE = 500
@@ -122,7 +124,7 @@ class Janitor:
             provider=batch.lane.provider,
             batch=batch.id,
         )
-        settled = await self._upstream.give_up(batch, ending)
+        settled = await give_up(self._upstream, batch, ending)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
     async def _cancel_abandoned(self, now: float) -> None:

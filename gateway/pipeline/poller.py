@@ -12,6 +12,7 @@ import math
 import random
 
 from gateway.config import Polling, Retries
+from gateway.dissolving import dissolve, give_up
 from gateway.endings import failure
 from gateway.errors import (
     BatchwayError,
@@ -27,18 +28,9 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
+from gateway.troubles import OVERDUE_SECONDS, PARK_SECONDS, backoff, deadline, trouble
 from gateway.turns import Turns
-from gateway.upstream import (
-    CANCEL_SECONDS,
-    OVERDUE_SECONDS,
-    PARK_SECONDS,
-    Side,
-    Upstream,
-    backoff,
-    deadline,
-    remote_of,
-    trouble,
-)
+from gateway.upstream import CANCEL_SECONDS, Side, Upstream, remote_of
 
 #: Polls under way at the same time of each account: one that hangs holds up nobody else's.
 AT_ONCE = 8
@@ -204,7 +196,7 @@ class Poller:
             provider=batch.lane.provider,
             batch=batch.id,
         )
-        settled = await self._upstream.give_up(batch, ending)
+        settled = await give_up(self._upstream, batch, ending)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
     async def _refused(self, batch: BatchRow, side: Side, refusal: ProviderError) -> None:
@@ -213,7 +205,7 @@ class Poller:
         elif not isinstance(refusal, Rejected | TokenLimit):
             # Its requests may be sealed again at once: not faster than the breaker allows.
             side.account.create_failed(trouble(refusal))
-        settled = await self._upstream.dissolve(batch, refusal)
+        settled = await dissolve(self._upstream, batch, refusal)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
     async def _lost(self, batch: BatchRow, side: Side, error: Exception) -> None:

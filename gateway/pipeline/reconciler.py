@@ -19,8 +19,9 @@ from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
+from gateway.troubles import OUT_OF_SIGHT, PARK_SECONDS, backoff, is_out_of_sight, trouble
 from gateway.turns import Turns
-from gateway.upstream import OUT_OF_SIGHT, PARK_SECONDS, Side, Upstream, backoff, is_out_of_sight, trouble
+from gateway.upstream import Side, Upstream
 
 TICK_SECONDS = 2.0
 FIND_SECONDS = 300.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from gateway.dissolving import dissolve
 from gateway.errors import (
     Ambiguous,
     Missing,
@@ -24,8 +25,9 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, Limits, RemoteBatch, line_id
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
+from gateway.troubles import PARK_SECONDS, backoff, trouble
 from gateway.turns import Turns
-from gateway.upstream import PARK_SECONDS, Side, Upstream, backoff, trouble
+from gateway.upstream import Side, Upstream
 
 #: Batches of one account handed over at the same time.
 AT_ONCE = 4
@@ -250,7 +252,7 @@ class Submitter:
         self._doubted.set()
 
     async def _refused(self, batch: BatchRow, error: ProviderError) -> None:
-        settled = await self._upstream.dissolve(batch, error)
+        settled = await dissolve(self._upstream, batch, error)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
 

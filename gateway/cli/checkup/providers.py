@@ -16,7 +16,7 @@ from gateway.provider import Provider
 from gateway.records import Batch, RemoteBatch, new_marker
 from gateway.routing import Router
 from gateway.store.checks import BatchName
-from gateway.upstream import trouble
+from gateway.troubles import trouble
 
 #: What the ledger says by now; None: it cannot be read.
 Names = Callable[[], Sequence[BatchName] | None]

@@ -16,7 +16,7 @@ from gateway.errors import Missing, Retryable, Unauthorised
 from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, RequestState, Result
 from gateway.store.rows import LaneKey
 from gateway.testing import FakeProvider
-from gateway.upstream import OVERDUE_SECONDS
+from gateway.troubles import OVERDUE_SECONDS
 from tests.unit.pipeline.rig import CHAT, arrival
 from tests.unit.pipeline.single import Server, SingleProvider
 from tests.unit.pipeline.works import Works, open_works
