@@ -1,4 +1,4 @@
-"""Admission, within one transaction: recognise each arrival by name or by fingerprint, or record it."""
+"""Admission, within one transaction: recognise each arrival by name or by fingerprint, or have it recorded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from gateway.errors import LedgerError
 from gateway.records import RequestState
 from gateway.store.choose import DETACHED_SECONDS, SLOT_LIMIT, Absent, Choice, New, Serve, Take, choose, name_matches
 from gateway.store.database import Row, Session
-from gateway.store.endings import put_results, read_ending
-from gateway.store.families import insert_children
-from gateway.store.lanes import lane_id
+from gateway.store.departures import depart
+from gateway.store.endings import read_ending
 from gateway.store.naming import new_token, own_id
-from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Slot
+from gateway.store.recording import Recorder
+from gateway.store.rows import Admission, Arrival, Departure, Ending, Slot
 from gateway.store.slots import load_slots, slot_extent
-from gateway.store.totals import LaneTotals
 
 #: Another replica may take a slot between the look and the update; then look again, so often.
 TAKES = 5
@@ -35,91 +34,96 @@ class Admitter:
         self._departures = departures
         self._boot = boot
         self._now = now
-        self._reset()
-
-    def _reset(self) -> None:
-        self._next_seq = 0
-        self._lanes: dict[LaneKey, int] = {}
-        self._served: dict[int, int] = {}
-        self._totals = LaneTotals()
-        self._unrecorded: Counter[tuple[bytes, int]] = Counter()
 
     def run(self, session: Session) -> list[Admission]:
         """Fold departures, then admit each arrival in order."""
-        self._reset()
         depart(session, self._departures, boot=self._boot)
-        row = session.row("next_seq", {})
-        self._next_seq = int(row[0]) if row else 1
-        admissions = [self._admit(session, arrival, token) for arrival, token in self._arrivals]
-        self._totals.apply(session, arrived_at=self._now)
+        group = _Group(session, boot=self._boot, now=self._now, room=self._room)
+        admissions = [group.admit(arrival, token) for arrival, token in self._arrivals]
+        group.recorder.book()
         return admissions
 
-    def _admit(self, session: Session, arrival: Arrival, token: str) -> Admission:
-        if arrival.custom_id is not None:
-            return self._admit_named(session, arrival, token, arrival.custom_id)
-        if arrival.ask.detached:
-            return self._admit_detached(session, arrival, token)
-        return self._admit_slot(session, arrival, token)
 
-    def _admit_named(self, session: Session, arrival: Arrival, token: str, name: str) -> Admission:
-        row = session.row("named_request", {"name": name, "job": arrival.job, "client": arrival.client})
+class _Group:
+    """The arrivals of one transaction, and what they have been given so far; goes with it if it is undone."""
+
+    def __init__(self, session: Session, *, boot: int, now: float, room: bool) -> None:
+        self._session = session
+        self._boot = boot
+        self._now = now
+        self._room = room
+        self.recorder = Recorder(session, boot=boot, now=now)
+        self._served: dict[int, int] = {}
+        self._unrecorded: Counter[tuple[bytes, int]] = Counter()
+
+    def admit(self, arrival: Arrival, token: str) -> Admission:
+        if arrival.custom_id is not None:
+            return self._admit_named(arrival, token, arrival.custom_id)
+        if arrival.ask.detached:
+            return self._admit_detached(arrival, token)
+        return self._admit_slot(arrival, token)
+
+    def _admit_named(self, arrival: Arrival, token: str, name: str) -> Admission:
+        row = self._session.row("named_request", {"name": name, "job": arrival.job, "client": arrival.client})
         if row is not None:
             holder = _named_slot(row)
             if row[10] != arrival.body_hash:
                 return Admission(seq=holder.seq, custom_id=name, fresh=False, conflict=True)
             if name_matches(holder, arrival.ask, self._now):
-                return self._attach_named(session, arrival, holder, name)
+                return self._attach_named(arrival, holder, name)
         if arrival.ask.only_if_cached:
             return Admission(seq=0, custom_id=name, fresh=False, absent=True)
         if not self._room:
             return Admission(seq=0, custom_id=name, fresh=False, full=True)
         if row is not None:
-            session.run("lose_name", {"seq": row[0]})
-        seq = self._insert(session, arrival, token, held=not arrival.ask.detached)
+            self._session.run("lose_name", {"seq": row[0]})
+        seq = self.recorder.record(arrival, token, held=not arrival.ask.detached)
         return Admission(seq=seq, custom_id=name, fresh=True)
 
-    def _attach_named(self, session: Session, arrival: Arrival, holder: Slot, name: str) -> Admission:
+    def _attach_named(self, arrival: Arrival, holder: Slot, name: str) -> Admission:
         if holder.state.ended:
-            return Admission(seq=holder.seq, custom_id=name, fresh=False, ending=_ending(session, holder.seq))
+            return Admission(seq=holder.seq, custom_id=name, fresh=False, ending=_ending(self._session, holder.seq))
         if arrival.ask.only_if_cached:
             return Admission(seq=holder.seq, custom_id=name, fresh=False, absent=True)
         if arrival.ask.detached:
-            session.run("promise_request", {"seq": holder.seq})
+            self._session.run("promise_request", {"seq": holder.seq})
         else:
-            session.run("hold_request", {"seq": holder.seq, "boot": self._boot})
+            self._session.run("hold_request", {"seq": holder.seq, "boot": self._boot})
         return Admission(seq=holder.seq, custom_id=name, fresh=False)
 
-    def _admit_detached(self, session: Session, arrival: Arrival, token: str) -> Admission:
+    def _admit_detached(self, arrival: Arrival, token: str) -> Admission:
         if arrival.ask.retry:
             since = self._now - DETACHED_SECONDS
-            row = session.row("detached_request", {"fingerprint": arrival.fingerprint, "since": since})
+            row = self._session.row("detached_request", {"fingerprint": arrival.fingerprint, "since": since})
             if row is not None:
                 seq, known = row
-                return Admission(seq=seq, custom_id=own_id(seq, known), fresh=False, ending=read_ending(session, seq))
+                return Admission(
+                    seq=seq, custom_id=own_id(seq, known), fresh=False, ending=read_ending(self._session, seq)
+                )
         if not self._room:
             return Admission(seq=0, custom_id="", fresh=False, full=True)
-        seq = self._insert(session, arrival, token, held=False)
+        seq = self.recorder.record(arrival, token, held=False)
         return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True)
 
-    def _admit_slot(self, session: Session, arrival: Arrival, token: str) -> Admission:
-        extent = slot_extent(session, arrival.fingerprint)
+    def _admit_slot(self, arrival: Arrival, token: str) -> Admission:
+        extent = slot_extent(self._session, arrival.fingerprint)
         if extent == 0 and arrival.samples and not self._room:
             return self._serve_unrecorded(arrival)
         if extent == 0 and arrival.samples:
-            self._restore(session, arrival)
+            self.recorder.restore(arrival)
             extent = max(sample.ordinal for sample in arrival.samples) + 1
-        choice = self._choose(session, arrival, extent) if extent else choose((), arrival.ask, self._now)
+        choice = self._choose(arrival, extent) if extent else choose((), arrival.ask, self._now)
         if isinstance(choice, Absent):
             return Admission(seq=0, custom_id="", fresh=False, absent=True)
         if isinstance(choice, New) and not self._room:
             return Admission(seq=0, custom_id="", fresh=False, full=True)
         if isinstance(choice, New):
-            return self._make_slot(session, arrival, token, extent)
+            return self._make_slot(arrival, token, extent)
         slot = choice.slot
-        self._give(session, arrival, slot.ordinal)
+        self._give(arrival, slot.ordinal)
         ending = None
         if isinstance(choice, Serve):
-            ending = _ending(session, slot.seq)
+            ending = _ending(self._session, slot.seq)
             self._served[slot.seq] = self._served.get(slot.seq, 0) + 1
         return Admission(
             seq=slot.seq, custom_id=slot.custom_id, fresh=False, ending=ending, sample=slot.ordinal + 1, of=extent
@@ -154,10 +158,10 @@ class Admitter:
         of = max(sample.ordinal for sample in arrival.samples) + 1
         return Admission(seq=0, custom_id="", fresh=False, ending=ending, sample=ordinal + 1, of=of)
 
-    def _choose(self, session: Session, arrival: Arrival, extent: int) -> Choice:
+    def _choose(self, arrival: Arrival, extent: int) -> Choice:
         for _ in range(TAKES):
             slots = load_slots(
-                session,
+                self._session,
                 arrival.fingerprint,
                 arrival.client,
                 arrival.ask.run,
@@ -171,7 +175,7 @@ class Admitter:
             if isinstance(choice, Serve | New | Absent):
                 return choice
             query = "take_slot" if isinstance(choice, Take) else "hold_request"
-            if session.run(query, {"seq": choice.slot.seq, "boot": self._boot, "now": self._now}):
+            if self._session.run(query, {"seq": choice.slot.seq, "boot": self._boot, "now": self._now}):
                 return choice
         raise LedgerError("the slots of a request changed hands too often while it looked at them: try again")
 
@@ -182,15 +186,15 @@ class Admitter:
             return slot
         return replace(slot, waiters=waiters, deliveries=slot.deliveries + booked)
 
-    def _make_slot(self, session: Session, arrival: Arrival, token: str, ordinal: int) -> Admission:
-        seq = self._insert(session, arrival, token, held=True, ordinal=ordinal)
-        self._give(session, arrival, ordinal)
+    def _make_slot(self, arrival: Arrival, token: str, ordinal: int) -> Admission:
+        seq = self.recorder.record(arrival, token, held=True, ordinal=ordinal)
+        self._give(arrival, ordinal)
         return Admission(seq=seq, custom_id=own_id(seq, token), fresh=True, sample=ordinal + 1, of=ordinal + 1)
 
-    def _give(self, session: Session, arrival: Arrival, ordinal: int) -> None:
+    def _give(self, arrival: Arrival, ordinal: int) -> None:
         if arrival.ask.run is None:
             return
-        session.run(
+        self._session.run(
             "give",
             {
                 "client": arrival.client,
@@ -201,113 +205,6 @@ class Admitter:
                 "now": self._now,
             },
         )
-
-    def _insert(self, session: Session, arrival: Arrival, token: str, *, held: bool, ordinal: int | None = None) -> int:
-        lane = self._lane(session, arrival.lane)
-        # Children come first, so that their numbers are never the highest: those must not be given again.
-        children = self._take_seqs(arrival.times) if arrival.times > 1 else None
-        seq = self._take_seq()
-        session.run(
-            "insert_request",
-            {
-                "seq": seq,
-                "token": token,
-                "client": arrival.client,
-                "job": arrival.job,
-                "name": arrival.custom_id,
-                "named": int(arrival.custom_id is not None),
-                "detached": int(arrival.ask.detached),
-                "lane": lane,
-                "now": self._now,
-                "size": arrival.size,
-                "tokens": arrival.tokens,
-                "ordinal": ordinal,
-                "held_by": self._boot if held else None,
-                "no_cache": int(arrival.ask.no_cache),
-                "no_store": int(arrival.ask.no_store),
-                "fingerprint": arrival.fingerprint,
-                "body_hash": None if arrival.custom_id is None else arrival.body_hash,
-            },
-        )
-        body = arrival.payload if children is None else b""
-        session.run("insert_payload", {"seq": seq, "body": body, "metadata": arrival.metadata})
-        if children is not None:
-            insert_children(session, arrival, parent=seq, first=children, lane=lane, now=self._now)
-            session.run("wait_for_children", {"seq": seq})
-        for _ in range(arrival.times):
-            self._totals.add(lane, size=arrival.size, tokens=arrival.tokens, fresh=1)
-        return seq
-
-    def _restore(self, session: Session, arrival: Arrival) -> None:
-        # The cache remembers answers that the ledger has forgotten: they are slots again.
-        lane = self._lane(session, arrival.lane)
-        for sample in arrival.samples:
-            seq = self._take_seq()
-            [result] = put_results(
-                session, [Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=sample.body)]
-            )
-            session.run(
-                "insert_stored",
-                {
-                    "seq": seq,
-                    "token": new_token(),
-                    "client": arrival.client,
-                    "job": arrival.job,
-                    "lane": lane,
-                    "ended_at": sample.ended_at,
-                    "size": arrival.size,
-                    "tokens": arrival.tokens,
-                    "ordinal": sample.ordinal,
-                    "result": result,
-                    "fingerprint": arrival.fingerprint,
-                },
-            )
-
-    def _take_seq(self) -> int:
-        return self._take_seqs(1)
-
-    def _take_seqs(self, count: int) -> int:
-        first = self._next_seq
-        self._next_seq += count
-        return first
-
-    def _lane(self, session: Session, lane: LaneKey) -> int:
-        known = self._lanes.get(lane)
-        if known is None:
-            known = self._lanes[lane] = lane_id(session, lane)
-        return known
-
-
-def depart(session: Session, departures: Sequence[Departure], *, boot: int) -> None:
-    """Fold what callers did who have gone."""
-    session.run_many(
-        "depart",
-        (
-            {
-                "seq": departure.seq,
-                "at": departure.at,
-                "delivered": int(departure.delivered),
-                "last": int(departure.last),
-                "owed_until": departure.owed_until,
-                "boot": boot,
-            }
-            for departure in departures
-        ),
-    )
-    in_runs = [departure for departure in departures if departure.run is not None]
-    session.run_many(
-        "depart_run",
-        (
-            {
-                "client": departure.client,
-                "run": departure.run,
-                "seq": departure.seq,
-                "delivered": int(departure.delivered),
-                "boot": boot,
-            }
-            for departure in in_runs
-        ),
-    )
 
 
 def _ending(session: Session, seq: int) -> Ending:

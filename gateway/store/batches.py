@@ -1,20 +1,22 @@
 """Room of batches: sealed, claimed, moved on, settled. Whoever works on one claims it first; every write is fenced.
 
+What only looks is in `batch_reads`.
+
 A write whose claim is no longer the latest, or that does not fit the state, changes nothing and raises `StaleEpoch`.
 Each gives the claim back with the same commit unless it says that it keeps it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
 from gateway.clock import Clock
 from gateway.errors import StaleEpoch
 from gateway.records import BatchState, RemoteBatch
-from gateway.store.batch_rows import Members, read_batch, read_batches, read_lines
+from gateway.store.batch_reads import BatchReads
+from gateway.store.batch_rows import Members, read_batch
 from gateway.store.boots import Boots
 from gateway.store.database import Database, Params, Session, Value, json_array
 from gateway.store.endings import wish_cancel
@@ -22,18 +24,18 @@ from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.rows import Ending
 from gateway.store.sealing import dissolve, seal
 from gateway.store.settling import learn, refuse_unsettled, settle
-from gateway.store.shipping import Asked, BatchRow, Cut, Line, Settled, Settlement
+from gateway.store.shipping import BatchRow, Cut, Settled, Settlement
 
 #: A settlement takes at most so many lines: whoever waits for a commit waits for one of them at most.
 SETTLE_AT_MOST = 500
 
 
-class Batches:
+class Batches(BatchReads):
     """Every write is durable when its call returns."""
 
     def __init__(self, database: Database, clock: Clock, boots: Boots) -> None:
         """`boots` says who claims."""
-        self._database = database
+        super().__init__(database)
         self._clock = clock
         self._boots = boots
 
@@ -179,31 +181,6 @@ class Batches:
             bulk=True,
         )
 
-    async def cancelled_whole(self, limit: int) -> list[BatchRow]:
-        """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled."""
-        return await self._listing("cancelled_whole", {"limit": limit})
-
-    async def wished_unsent(self, limit: int, batch_id: int | None = None) -> list[int]:
-        """Sealed batches of which nothing is at the provider, and of whose requests one is not wanted any more.
-
-        Only this one, if it is one. Looks through their lines, so off the loop.
-        """
-        params: Params = {"limit": limit, "batch": batch_id}
-
-        def read() -> list[int]:
-            with self._database.reader() as session:
-                return [number for (number,) in session.rows("wished_unsent", params)]
-
-        return await asyncio.to_thread(read)
-
-    async def unsent(self, sealed_before: float, limit: int) -> list[BatchRow]:
-        """Batches that were sealed before then and are still not sent, oldest first."""
-        return await self._listing("unsent", {"before": sealed_before, "limit": limit})
-
-    async def lost(self, heard_before: float, troubles: int, limit: int) -> list[BatchRow]:
-        """Batches that were sent before then and met so many troubles in a row since; those heard of longest ago first."""
-        return await self._listing("lost", {"before": heard_before, "troubles": troubles, "limit": limit})
-
     async def cancel_members(self, batch_id: int, ending: Ending, now: float) -> int | None:
         """Wish every unsettled line of an open batch cancelled: each ends with `ending` unless it is answered.
 
@@ -218,64 +195,13 @@ class Batches:
 
         return await self._database.write(op, bulk=True)
 
-    async def open_counts(self) -> dict[tuple[str, BatchState], int]:
-        """How many batches are not over, by provider and state."""
-        rows = await self._database.read(lambda session: session.rows("open_counts", {}))
-        return {(provider, BatchState(state)): count for provider, state, count in rows}
-
     async def mark_cancelling(self, batch: BatchRow, now: float) -> BatchRow:
         """The provider was asked to cancel it."""
         return await self._move(batch, "mark_cancelling", {"now": now})
 
-    async def get(self, batch_id: int) -> BatchRow | None:
-        """One batch."""
-        return await self._database.read(lambda session: read_batch(session, batch_id))
-
-    async def listed(self, states: Sequence[BatchState] = tuple(BatchState), limit: int = 100) -> list[BatchRow]:
-        """The latest batches in these states, newest first."""
-        return await self._listing("listed_batches", {"states": json_array(states), "limit": limit})
-
-    async def fetched_already(self, now: float, limit: int) -> list[BatchRow]:
-        """Ended batches whose results are on disk, whose `retry_at` has come, whoever works on them."""
-        return await self._listing("fetched_already", {"now": now, "limit": limit})
-
-    async def undiscarded(self, now: float, limit: int) -> list[BatchRow]:
-        """Batches that are over and may have files left at the provider; those whose `retry_at` has come."""
-        return await self._listing("undiscarded", {"now": now, "limit": limit})
-
     async def discarded(self, batch: BatchRow) -> None:
         """Nothing of it is left at the provider."""
         await self._database.write(lambda session: session.run("discarded", {"id": batch.id}))
-
-    async def open_of(self, provider: str) -> list[BatchRow]:
-        """Every batch of a provider's table that is not over."""
-        return await self._listing("open_of", {"provider": provider})
-
-    async def open_beside(self, batch: BatchRow) -> list[BatchRow]:
-        """Every batch that is not over of the same account, this one too: of its table, and of others that name the account."""
-        return await self._listing("open_beside", {"provider": batch.lane.provider, "account": batch.account})
-
-    async def known_remote_ids(self, batch: BatchRow) -> set[str]:
-        """Names of all remote batches that are known to be ours: of its table, and of others with its account and address."""
-        params = {"provider": batch.lane.provider, "account": batch.account, "base_url": batch.base_url}
-        rows = await self._database.read(lambda session: session.rows("known_remote_ids", params))
-        return {remote_id for (remote_id,) in rows}
-
-    def lines(self, session: Session, batch_id: int, after_n: int, limit: int) -> list[Line]:
-        """Unsettled lines in order, after line `after_n` (-1: from the start); for threads, with `database.reader()`."""
-        return read_lines(session, batch_id, after_n, limit)
-
-    def asked(self, session: Session, batch_id: int, places: Iterable[int]) -> list[Asked]:
-        """What was asked in the unsettled lines at these places; for threads, with `database.reader()`."""
-        rows = session.rows("asked_at", {"batch": batch_id, "places": json_array(places)})
-        return [Asked(n=n, payload=payload, trouble=trouble) for n, payload, trouble in rows]
-
-    def members(self, session: Session, batch_id: int) -> Members:
-        """The unsettled members by `n`, in arrays: about 1 MB for 50,000; for threads, with `database.reader()`."""
-        return Members(session, batch_id)
-
-    async def _listing(self, query: str, params: dict[str, Value]) -> list[BatchRow]:
-        return await self._database.read(lambda session: read_batches(session, query, params))
 
     async def _move(
         self,

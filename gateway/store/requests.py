@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from gateway.clock import Clock
 from gateway.errors import LedgerError
 from gateway.records import BatchState, RequestState
-from gateway.store.admission import Admitter, depart
+from gateway.store.admission import Admitter
 from gateway.store.boots import Boots
 from gateway.store.database import Database, Row, Session, json_array
+from gateway.store.departures import depart
 from gateway.store.endings import end_queued, read_ending, wish_cancel
 from gateway.store.families import cancel_family, end_family, is_parent
 from gateway.store.naming import own_id, parse_own_id
