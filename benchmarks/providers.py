@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from gateway.cli.demo.cast import Part, parts
 from gateway.cli.demo.oracle import CHAT, Oracle, oracle_batch
 from gateway.clock import SystemClock
 from gateway.records import Call, line_id, new_marker
+from gateway.sandbox.temporary import TemporaryFolder
 
 RESULTS = Path(__file__).with_name("PROVIDERS.md")
 ROUNDS = 5
@@ -64,12 +63,9 @@ def main() -> None:
     console = Console()
     rows: list[Sequence[str]] = []
     for part in parts(arguments.kinds):
-        directory = Path(tempfile.mkdtemp(prefix="batchway-bench-"))
-        try:
+        with TemporaryFolder("batchway-providers-") as directory:
             codec = measure_codec(part, directory)
             whole = measure_batch(part, directory, 10 if arguments.quick else 1) if part.provider_class.batch else None
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
         rows.append(row(part, codec, whole))
         console.print("  ".join(rows[-1]))
         if not arguments.kinds and not arguments.quick:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from gateway.sandbox.temporary import TemporaryFolder
 from tests.acceptance.kill_loop import new_seed, open_kill_loop
 
 
@@ -56,8 +55,8 @@ async def _soak(seed: int, most: int | None) -> None:
 
 
 async def _run(stretch: Stretch, seed: int, rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="batchway-soak-") as folder:
-        async with open_kill_loop(Path(folder), seed=seed, kinds=stretch.kinds, callers=stretch.callers) as loop:
+    with TemporaryFolder("batchway-soak-") as folder:
+        async with open_kill_loop(folder, seed=seed, kinds=stretch.kinds, callers=stretch.callers) as loop:
             for _ in range(rounds):
                 ended = await loop.round()
                 missed = "" if ended.in_time else " (too late)"

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -161,14 +160,15 @@ async def _providers(configuration: Configuration, alive: float | None) -> list[
     from gateway.clock import SystemClock
     from gateway.metrics import Metrics
     from gateway.prices import Prices
+    from gateway.sandbox.temporary import TemporaryFolder
     from gateway.store.sqlite import FILE_NAME
 
     clock, path = SystemClock(), configuration.storage.directory / FILE_NAME
     since = look_back(clock.now(), alive, configuration.storage.retention_days, None)
     accounts = Accounts(clock, configuration.retries, Metrics())
     # The providers' folders are the running gateway's, and there may be none yet.
-    with TemporaryDirectory() as own:
-        async with open_router(configuration, clock, Prices(clock), Path(own), simulate=False) as router:
+    with TemporaryFolder("batchway-doctor-") as own:
+        async with open_router(configuration, clock, Prices(clock), own, simulate=False) as router:
             return await check_providers(router, accounts, since, lambda: known_names(path))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gateway.cli.output import ignored_config_option, show_json
+from gateway.cli.signals import when_told_to_end
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -150,8 +150,7 @@ async def _serve(simulators: Sequence[Simulator], host: str, port: int, *, as_js
     from gateway.sandbox import SandboxServer
 
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    when_told_to_end(ended.set)
     server = SandboxServer(simulators, host, port)
     try:
         await server.start()

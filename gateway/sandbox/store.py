@@ -7,30 +7,33 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import weakref
 from pathlib import Path
-from tempfile import mkdtemp
 
 import msgspec
 
 from gateway.sandbox.records import StoredBatch, StoredFile
+from gateway.sandbox.temporary import TemporaryFolder
+
+#: What a folder for a simulator that was given none is called in the system's temporary directory.
+TEMPORARY_PREFIX = "batchway-sandbox-"
 
 
 class Store:
     """All records in memory, each also on disk; bodies on disk only."""
 
     def __init__(self, directory: Path | None) -> None:
-        """Read what `directory` has. None: a temporary folder that goes when this object goes."""
+        """Read what `directory` has; it is made if need be, for its owner only (0700). None: a `TemporaryFolder`."""
         if directory is None:
-            directory = Path(mkdtemp(prefix="batchway-sandbox-"))
-            weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+            self._temporary = TemporaryFolder(TEMPORARY_PREFIX)
+            directory = self._temporary.path
         self.directory = directory
         self.files: dict[str, StoredFile] = {}
         #: In the order of creation.
         self.batches: dict[str, StoredBatch] = {}
+        # Prompts and answers are in there; only the last part of a path gets the mode.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for room in ("files", "records", "lines"):
-            (directory / room).mkdir(parents=True, exist_ok=True)
+            (directory / room).mkdir(mode=0o700, exist_ok=True)
         self._load()
 
     def path(self, file_id: str) -> Path:

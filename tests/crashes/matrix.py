@@ -12,7 +12,6 @@ import gc
 import importlib
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from gateway.plugins import load_plugins
 from gateway.prices import Prices
 from gateway.provider import Provider
 from gateway.routing import build_router
+from gateway.sandbox.temporary import TemporaryFolder
 from gateway.testing.lab import simulator_of
 from tests.crashes import judge, world
 from tests.crashes.life import Broken, Ended, Stage, live, quiet_log
@@ -83,8 +83,7 @@ def bench(name: str) -> Iterator[Bench]:
     quiet_log()
     clock = SharedClock()
     prices = Prices(clock)
-    with tempfile.TemporaryDirectory(prefix="batchway-crashes-") as folder:
-        directory = Path(folder)
+    with TemporaryFolder("batchway-crashes-") as directory:
         _preload(kind, clock, prices, directory, simulator_class.priced_model)
         gc.collect()
         gc.freeze()

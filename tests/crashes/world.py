@@ -71,7 +71,7 @@ class World:
 
 @contextmanager
 def opened(simulator_class: type[Simulator], clock: SharedClock, log: Path) -> Iterator[World]:
-    """Fork the provider; it ends with the block."""
+    """Fork the provider, which keeps its files beside its log; it ends with the block."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
@@ -93,13 +93,13 @@ def _serve(simulator_class: type[Simulator], clock: SharedClock, told: int, log:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     try:
-        asyncio.run(_provide(simulator_class, clock, told))
+        asyncio.run(_provide(simulator_class, clock, told, log.with_name("provider")))
     finally:
         os._exit(1)
 
 
-async def _provide(simulator_class: type[Simulator], clock: SharedClock, told: int) -> None:
-    simulator = simulator_class(clock=clock, name="sim")
+async def _provide(simulator_class: type[Simulator], clock: SharedClock, told: int, directory: Path) -> None:
+    simulator = simulator_class(clock=clock, name="sim", directory=directory)
     if hidden(simulator):
         # What the provider does with a cancelled batch is not known; here what was answered can be read.
         simulator.keeps_cancelled = True  # type: ignore[attr-defined]

@@ -29,7 +29,9 @@ def accept_for_ever(directory: Path, durability: str, tell: int) -> None:
 
 
 async def _accept(directory: Path, durability: str, tell: int) -> None:
-    simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=world.QUICK)
+    # Beside what loses power: the provider does not.
+    home = directory.parent / "provider"
+    simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=world.QUICK, directory=home)
     async with SandboxServer([simulator]) as server:
         here = world.World(
             directory=directory,

@@ -213,7 +213,7 @@ async def lives(directory: Path, disk: Disk, fault: Fault) -> str:
     clock = FastClock()
     data = directory / "data"
     data.mkdir(mode=0o700)
-    simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=QUICK)
+    simulator = OpenAISimulator(clock=SystemClock(), name="sim", settings=QUICK, directory=directory / "provider")
     async with SandboxServer([simulator]) as server:
         url = server.base_url(simulator)
         world = World(directory=data, simulator=simulator, provider_url=url, clock=clock)

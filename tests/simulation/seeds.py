@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from gateway.sandbox.temporary import TemporaryFolder
 from tests.simulation.callers import Caller, Stage, Way
 from tests.simulation.making import Options
 from tests.simulation.weather import BAD, FLAKY, HOPELESS, POISON, POISON_LATE, POISON_NAMED, Weather
@@ -66,8 +66,8 @@ def run_seed(seed: int, directory: Path) -> Outcome:
 
 def run_alone(seed: int) -> Outcome:
     """As `run_seed`, in a folder that is deleted again."""
-    with tempfile.TemporaryDirectory(prefix="batchway-simulation-") as directory:
-        return run_seed(seed, Path(directory))
+    with TemporaryFolder("batchway-simulation-") as directory:
+        return run_seed(seed, directory)
 
 
 def lived(seed: int) -> Outcome | str:

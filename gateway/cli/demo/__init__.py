@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 import click
 
 from gateway.cli.output import complaints, ignored_config_option
+from gateway.cli.signals import when_told_to_end
 
 
 @click.command(short_help="See it work: a labelling job, a crash, the bill.")
@@ -59,8 +58,10 @@ def demo(*, kinds: tuple[str, ...], count: int, batch_seconds: float, directory:
 def _folder(directory: Path | None) -> Iterator[Path]:
     """`directory`, which has to be empty, or a temporary one that is gone afterwards."""
     if directory is None:
-        with tempfile.TemporaryDirectory(prefix="batchway-demo-", ignore_cleanup_errors=True) as temporary:
-            yield Path(temporary)
+        from gateway.sandbox.temporary import TemporaryFolder
+
+        with TemporaryFolder("batchway-demo-") as temporary:
+            yield temporary
         return
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -69,9 +70,8 @@ def _folder(directory: Path | None) -> Iterator[Path]:
 
 
 async def _interruptible(steps: Coroutine[None, None, bool]) -> bool:
-    """Run `steps`; SIGTERM ends them as Ctrl-C does, so that no child is left behind."""
+    """Run `steps`; SIGTERM and a closed terminal end them as Ctrl-C does, so that no child is left behind."""
     task = asyncio.current_task()
     if task is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        when_told_to_end(task.cancel)
     return await steps

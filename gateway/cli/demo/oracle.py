@@ -36,13 +36,13 @@ class Oracle:
     def __init__(
         self, provider_class: type[Provider], simulator_class: type[Simulator], clock: Clock, directory: Path
     ) -> None:
-        """Loads the kind's SDK; nothing is sent."""
+        """Loads the kind's SDK; nothing is sent. What the two keep is in `directory`."""
         settings = provider_class.Settings.model_validate(
             {**provider_class.sandbox_settings, "base_url": "http://127.0.0.1:9", "api_key": "sandbox"}
         )
         directory.mkdir(parents=True, exist_ok=True)
         self.provider = provider_class(provider_class.kind, settings, clock, directory)
-        self._simulator = simulator_class(clock=clock)
+        self._simulator = simulator_class(clock=clock, directory=directory / "simulator")
 
     def says(self, model: str, body: Mapping[str, object]) -> Said:
         """The answer to `body`, in short. Raises `BatchwayError` when the simulator refuses the request."""
