@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import Refusal, Unsupported
 from gateway.lines import LONGEST_HEADER, LONGEST_LINE_ID, dropped, encoded, estimated_tokens, line_size
@@ -164,3 +167,38 @@ def test_an_image_counts_by_the_piece() -> None:
 def test_odd_messages_are_estimated_all_the_same(messages: object) -> None:
     """An estimate is made of whatever a caller sends."""
     assert estimated_tokens({"messages": messages}, 300) == 100
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ("x" * 300, 100),
+        ([{"type": "text", "text": "x" * 300}], 100),
+        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 300_000}}], 1000),
+        ([{"type": "input_image", "image_url": "data:" + "A" * 300_000}], 1000),
+        ([{"type": "file", "file": {"file_data": "A" * 300_000}}], 1000),
+        ([{"type": "input_audio", "input_audio": {"data": "A" * 300_000, "format": "wav"}}], 1000),
+        ([{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}] * 3, 3000),
+    ],
+)
+def test_tokens_are_reckoned_by_text_and_by_the_piece(content: object, tokens: int) -> None:
+    """A third of the text's bytes, and a thousand for each image or file whatever its bytes."""
+    body: dict[str, object] = {"model": "m", "messages": [{"role": "user", "content": content}]}
+    found = estimated_tokens(body, len(orjson.dumps(body)))
+    assert tokens <= found <= tokens * 1.2 + 60
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["content", "type", "text", "x"]), inner, max_size=3)
+        ),
+        max_leaves=10,
+    ),
+    st.integers(0, 10**6),
+)
+def test_every_body_has_an_estimate(messages: object, size: int) -> None:
+    """Whatever a client writes where messages belong, there is a number of at least one."""
+    assert estimated_tokens({"messages": messages}, size) >= 1

@@ -13,21 +13,18 @@ from gateway.store.rows import Departure
 from tests.unit.pipeline.test_intake import answer, call, open_intake
 
 
-async def test_who_is_gone_after_the_commit_releases_what_it_took(tmp_path: Path) -> None:
+async def test_who_is_gone_after_the_commit_releases_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A caller that hangs up when its request is recorded, and before it hears of it, leaves it to the next one."""
     async with open_intake(tmp_path) as (rig, intake):
         hasty: asyncio.Task[Accepted] = asyncio.create_task(intake.accept(call()))
 
-        class Hanging(asyncio.Event):
-            def set(self) -> None:
-                hasty.cancel()
-                super().set()
-
-        intake._arrived = Hanging()
-        with pytest.raises(asyncio.CancelledError):
-            await hasty
+        with monkeypatch.context() as hanging:
+            hanging.setattr(rig.upstream.arrived, "set", hasty.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await hasty
         await rig.waiters.fold()
-        intake._arrived = asyncio.Event()
         assert not (await intake.accept(call())).admission.fresh
 
 
