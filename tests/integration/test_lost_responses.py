@@ -13,7 +13,8 @@ import pytest
 
 from gateway.cli.demo.cast import parts
 from gateway.endings import cancelled
-from gateway.pipeline import collector, janitor, reconciler, submitter
+from gateway.pipeline import janitor, reconciler, submitter
+from gateway.pipeline.collector import collecting
 from gateway.records import BatchState, RequestState
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxSettings
 from tests.integration.crowd import (
@@ -45,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for time that the test's clock has put forward."""
-    for worker in (submitter, reconciler, collector, janitor):
+    for worker in (submitter, reconciler, collecting, janitor):
         monkeypatch.setattr(worker, "TICK_SECONDS", 0.2)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.pipeline import collector, janitor, reconciler, submitter
+from gateway.pipeline import janitor, reconciler, submitter
+from gateway.pipeline.collector import collecting
 from gateway.records import BatchState
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxSettings, Simulator, StoredBatch
 from gateway_openai.sandbox import OpenAISimulator
@@ -37,7 +38,7 @@ LATE = Fault(kind=FaultKind.LIST_LAG, seconds=900.0)
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for time that the test's clock has put forward."""
-    for worker in (submitter, reconciler, collector, janitor):
+    for worker in (submitter, reconciler, collecting, janitor):
         monkeypatch.setattr(worker, "TICK_SECONDS", 0.2)
 
 

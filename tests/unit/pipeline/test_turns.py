@@ -11,9 +11,8 @@ import pytest
 
 from gateway.config import Cache as CacheConfig
 from gateway.config import Polling
-from gateway.pipeline import collector as collecting
 from gateway.pipeline import poller as polling
-from gateway.pipeline.collector import Collector
+from gateway.pipeline.collector import Collector, collecting
 from gateway.pipeline.poller import Poller
 from gateway.records import RemoteBatch, RemoteState
 from gateway.store.cache import Cache

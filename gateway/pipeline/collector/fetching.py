@@ -1,0 +1,137 @@
+"""Bring the rows of an ended batch on disk: all of them, or all that will ever come.
+
+Takes batches in `ended` whose results are at their provider; leaves them in `ended` with their rows in one file, or untouched
+for a later try. If the process dies half-way, what was downloaded so far lies under another name, which nobody reads, and the
+download begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.candidates import weigh
+from gateway.config import Retries
+from gateway.errors import Missing, PluginFault, ProviderError, Retryable
+from gateway.records import RemoteBatch, RemoteState
+from gateway.spool import count_rows, write_whole
+from gateway.store.shipping import BatchRow
+from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, backoff, trouble
+from gateway.upstream import Side, Upstream, remote_of
+
+FETCH_SECONDS = 3600.0
+FIND_SECONDS = 300.0
+#: Pauses before a result file with too few rows is fetched again; after them its lines count as missing.
+REFETCH_SECONDS = (60.0, 900.0)
+LONGEST_TROUBLE_SECONDS = 600.0
+
+
+class Fetcher:
+    """Fetches the results of claimed batches; a claim whose batch is left for later is given back."""
+
+    def __init__(self, upstream: Upstream, retries: Retries) -> None:
+        """`retries` says when results that do not come are given up."""
+        self._upstream = upstream
+        self._ledger = upstream.ledger
+        self._retries = retries
+
+    async def fetch(self, batch: BatchRow, side: Side) -> BatchRow | None:
+        """The batch with its rows on disk, fewer or none of them where no more will come; None: it was left for later."""
+        looked = False
+        try:
+            await self._look_for_copies(batch, side)
+            looked = True
+            batch = await self._fetched(batch, side)
+        except (ProviderError, PluginFault) as error:
+            if not (self._given_up(batch) or (looked and await self._results_gone(batch, side, error))):
+                await self._fetch_failed(batch, error)
+                return None
+            self._upstream.log(batch).error("results_lost", reason=trouble(error), lines=batch.count)
+            await asyncio.to_thread(write_whole, self._upstream.spool.rows(batch.marker), ())
+            return batch
+        wait = await asyncio.to_thread(self._too_short, batch)
+        if wait is not None:
+            await self._upstream.park(batch, "the result file has too few rows", wait)
+            return None
+        return batch
+
+    async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
+        """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted.
+
+        Not for ever: its own results may be there, whatever stands before the look.
+        """
+        if not batch.ambiguous or batch.fetched or self._given_up(batch):
+            return
+        remotes: Sequence[RemoteBatch] = await self._upstream.call(
+            side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS
+        )
+        if not side.plugin.marked:
+            # What still runs may be a stranger's: only proven copies are touched.
+            weighed = await weigh(self._upstream, batch, side, remotes)
+            if weighed.unread is not None:
+                raise weighed.unread
+            remotes = weighed.ours
+        copies = [remote for remote in remotes if remote.remote_id != batch.remote_id]
+        await self._upstream.cancel_copies(batch, side, copies)
+
+    async def _fetched(self, batch: BatchRow, side: Side) -> BatchRow:
+        """The rows of the batch, whole on disk."""
+        rows = self._upstream.spool.rows(batch.marker)
+        if batch.fetched and rows.exists():
+            return batch
+        if not self._ledger.database.has_room():
+            raise Retryable(NO_ROOM)
+        batch = await self._ledger.batches.fetching(batch)
+        partial = rows.with_name(rows.name + ".part")
+        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            await self._upstream.call(side, "fetch", side.plugin.fetch(remote_of(batch), partial), FETCH_SECONDS)
+        except BaseException:
+            # On a full disk half a download would stand in the way of everything else.
+            partial.unlink(missing_ok=True)
+            raise
+        await asyncio.to_thread(self._upstream.spool.adopt_rows, batch.marker, partial)
+        self._upstream.metrics.fetches.of(side.provider.name, "whole").inc()
+        return await self._ledger.batches.fetched(batch)
+
+    async def _fetch_failed(self, batch: BatchRow, error: Exception) -> None:
+        """A download that failed says nothing of the lines: again, later each time."""
+        self._upstream.metrics.fetches.of(batch.lane.provider, "failed").inc()
+        wish = error.retry_after if isinstance(error, Retryable) else None
+        pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
+        if isinstance(error, PluginFault | Missing):
+            await self._upstream.park(batch, trouble(error), PARK_SECONDS)
+        else:
+            await self._upstream.later(batch, trouble(error), pause)
+
+    def _given_up(self, batch: BatchRow) -> bool:
+        """Whether the results have been fetched in vain for so long that they will never come: nothing waits for ever."""
+        now = self._upstream.clock.now()
+        ended_at = now if batch.ended_at is None else batch.ended_at
+        return batch.troubles >= LOST_TROUBLES and now - ended_at >= self._retries.give_up_hours * 3600
+
+    async def _results_gone(self, batch: BatchRow, side: Side, error: Exception) -> bool:
+        """Whether the provider shows the batch as ended and has not had its results for a whole quarantine.
+
+        So it is after a restored backup: what was collected and deleted since then has to be asked again. A batch that is
+        not shown either says that the key or the address is wrong, and nothing of its results.
+        """
+        ended_at = self._upstream.clock.now() if batch.ended_at is None else batch.ended_at
+        waited = self._upstream.clock.now() - ended_at
+        if not isinstance(error, Missing) or batch.troubles < HITCHES or waited < self._retries.quarantine_seconds:
+            return False
+        try:
+            remote = await self._upstream.call(side, "poll", side.plugin.poll(remote_of(batch)), FIND_SECONDS)
+        except (ProviderError, PluginFault):
+            return False
+        return remote.state is RemoteState.ENDED
+
+    def _too_short(self, batch: BatchRow) -> float | None:
+        """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""
+        rows = self._upstream.spool.rows(batch.marker)
+        counted = count_rows(rows)
+        enough = counted.rows >= (batch.total or 0) and counted.last_is_whole
+        if enough or batch.fetches > len(REFETCH_SECONDS) or self._given_up(batch):
+            return None
+        rows.unlink()
+        return REFETCH_SECONDS[batch.fetches - 1]

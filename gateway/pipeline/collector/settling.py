@@ -1,0 +1,145 @@
+"""Make endings of the rows of a batch, a slice at a time: decode, judge, settle, wake.
+
+Takes batches in `ended` whose rows are on disk; leaves their requests in an ending, or `queued` again. If the process dies
+half-way, the slices committed so far are settled, and reading their rows again changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from gateway.config import Retries
+from gateway.delivery import Delivery
+from gateway.endings import Judged, settle
+from gateway.judging import Judge
+from gateway.records import Result, line_number
+from gateway.spool import in_slices, read_rows
+from gateway.store.batch_rows import Members
+from gateway.store.shipping import Asked, BatchRow, Member, Settled, Settlement
+from gateway.tasks import Tasks
+from gateway.upstream import Side, Upstream
+
+#: Rows settled in one commit.
+ROWS_AT_ONCE = 500
+#: Stored requests held in memory together, to look what form their answers should have.
+PAYLOADS_AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of a result file that names a line of the batch."""
+
+    n: int
+    result: Result
+
+
+class Settler:
+    """Settles every line of a claimed batch; whoever waits for one wakes after the commit of its slice."""
+
+    def __init__(self, upstream: Upstream, delivery: Delivery, retries: Retries, tasks: Tasks) -> None:
+        """`delivery` is told of what has been settled."""
+        self._upstream = upstream
+        self._ledger = upstream.ledger
+        self._delivery = delivery
+        self._retries = retries
+        self._tasks = tasks
+
+    async def settle_all(self, batch: BatchRow, side: Side) -> None:
+        """Settle every row, then every line that has none; a chunk is read while the one before it is committed.
+
+        Raises `PluginFault` where a row cannot be decoded; what stands before it is settled.
+        """
+        await self._settle_chunks(batch, self._chunks(batch, side))
+        await self._settle_chunks(batch, self._missing(batch, side))
+
+    async def _settle_chunks(self, batch: BatchRow, chunks: Iterator[list[Settlement]]) -> None:
+        ahead = self._tasks.spawn("collect.read", asyncio.to_thread(next, chunks, None))
+        while (chunk := await ahead) is not None:
+            ahead = self._tasks.spawn("collect.read", asyncio.to_thread(next, chunks, None))
+            await self._settle(batch, chunk)
+
+    async def _settle(self, batch: BatchRow, settlements: list[Settlement]) -> None:
+        """Commit a chunk, then wake its callers and remember its answers."""
+        now = self._upstream.clock.now()
+        settled = await self._ledger.batches.settle(batch, settlements, now)
+        # Of several rows for one line the ledger takes the first: so must everybody who is told.
+        settlements = list({settlement.n: settlement for settlement in reversed(settlements)}.values())
+        self._delivery.deliver(batch.lane.provider, settlements, settled, now)
+        self._count(batch.lane.provider, settlements, settled)
+        await asyncio.sleep(0)
+
+    def _count(self, provider: str, settlements: Sequence[Settlement], settled: Iterable[Settled]) -> None:
+        """Count the lines of a chunk; one that ends no request now was settled before, or nobody needs it any more."""
+        metrics = self._upstream.metrics
+        ended = {request.n for request in settled}
+        outcomes = Counter(
+            settlement.trouble or "answered"
+            for settlement in settlements
+            if settlement.n in ended or settlement.ending is None
+        )
+        for outcome, lines in outcomes.items():
+            metrics.batch_lines.of(provider, outcome).inc(lines)
+        metrics.late_lines.of(provider).inc(len(settlements) - outcomes.total())
+
+    def _chunks(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
+        """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""
+        rows = self._rows(batch, side)
+        members = self._members(batch)
+        pricing = self._upstream.pricing(batch, side)
+        judge = self._upstream.judge(side.provider, side.plugin, batch.count)
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            judged = {} if judge is None else self._judged(batch, judge, chunk)
+            now = self._upstream.clock.now()
+            yield [
+                settle(
+                    row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries,
+                    now=now, judged=judged.get(row.n),
+                )
+                for row in chunk
+            ]  # fmt: skip
+
+    def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Row]) -> dict[int, Judged]:
+        """What was found of the answers in a chunk, by place; of several rows for one line the first counts."""
+        answered = {row.n: row.result for row in reversed(chunk) if row.result.status == 200}
+        found = {each.n: judge.judge(each, answered[each.n]) for each in in_slices(self._asked(batch, answered))}
+        return {n: judged for n, judged in found.items() if judged is not None}
+
+    def _asked(self, batch: BatchRow, places: Iterable[int]) -> Iterator[Asked]:
+        """What was asked there, a few lines at a time: each may carry megabytes of pictures."""
+        left = iter(places)
+        while page := list(islice(left, PAYLOADS_AT_ONCE)):
+            with self._ledger.database.reader() as session:
+                asked = self._ledger.batches.asked(session, batch.id, page)
+            yield from asked
+
+    def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
+        """Rows that name a line of this batch; others are counted."""
+        for row in in_slices(read_rows(self._upstream.spool.rows(batch.marker))):
+            result = self._upstream.decode(side, row)
+            n = None if result.line_id is None else line_number(batch.marker, result.line_id)
+            if n is None or n >= batch.count:
+                self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
+                self._upstream.log(batch).warning("unknown_line", line_id=result.line_id)
+                continue
+            yield Row(n=n, result=result)
+
+    def _missing(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
+        """Settlements for lines that no row has settled, a chunk at a time; runs in threads, one after the other."""
+        members = iter(self._members(batch))
+        pricing = self._upstream.pricing(batch, side)
+        while chunk := list(islice(members, ROWS_AT_ONCE)):
+            self._upstream.log(batch).warning("lines_missing", lines=len(chunk))
+            now = self._upstream.clock.now()
+            yield [settle(None, member, batch, pricing, self._retries, now=now) for member in chunk]
+
+    def _members(self, batch: BatchRow) -> Members:
+        with self._ledger.database.reader() as session:
+            return self._ledger.batches.members(session, batch.id)
+
+
+def _settled_before(n: int) -> Member:
+    return Member(n=n, seq=0, attempts=0, queued_at=0.0, cancel_at=None)
