@@ -202,6 +202,7 @@ class Gateway:
         tasks.start("reconciler", self._keep("reconciler", reconciler.run))
         tasks.start("families", self._keep("families", families.run))
         tasks.start("janitor", self._keep("janitor", janitor.run))
+        tasks.start("janitor.discards", self._keep("janitor.discards", janitor.run_discards))
         tasks.start("upkeep", self._keep("upkeep", Upkeep(self._database, clock).run))
 
     async def _serve(self, app: web.Application, listener: socket.socket) -> None:

@@ -51,8 +51,19 @@ class Janitor:
             await self.round()
             await self._upstream.clock.sleep(TICK_SECONDS)
 
+    async def run_discards(self) -> None:
+        """Delete files for ever; apart from the rounds, which a provider that does not answer would hold up."""
+        while True:
+            await self.discard()
+            await self._upstream.clock.sleep(TICK_SECONDS)
+
+    async def discard(self) -> None:
+        """Delete the files of batches that are over, once; beside each other, so within one time limit."""
+        batches = await self._ledger.batches.undiscarded(self._upstream.clock.now(), BATCHES_AT_ONCE)
+        await asyncio.gather(*map(self._discard, batches))
+
     async def round(self) -> None:
-        """Do once what is due."""
+        """Do once what is due, but for files."""
         now = self._upstream.clock.now()
         while await self._ledger.boots.bury(AT_ONCE) == AT_ONCE:
             pass
@@ -62,8 +73,6 @@ class Janitor:
         if self._server.on_disconnect == "cancel":
             await self._cancel_abandoned(now)
         await self._cancel_batches(now)
-        # Beside each other: a provider that does not answer holds up the round for one time limit.
-        await asyncio.gather(*map(self._discard, await self._ledger.batches.undiscarded(now, BATCHES_AT_ONCE)))
         forget_before = now - self._storage.retention_days * 86_400
         while await self._ledger.requests.forget(forget_before, FORGET_AT_ONCE) == FORGET_AT_ONCE:
             pass
@@ -135,6 +144,7 @@ class Janitor:
     async def _cancel_batches(self, now: float) -> None:
         """Stop the batches of which nobody wants a line: those not sent fall apart, the poller cancels the others.
 
+        One that somebody works on now is left to them: they look for the wish themselves when they are done with it.
         Of one that was not sent, single lines can still be left out: it falls apart, too, and the others are sealed anew.
         """
         for number in await self._ledger.batches.wished_unsent(BATCHES_AT_ONCE):

@@ -134,7 +134,7 @@ class Poller:
     async def poll(self, batch: BatchRow) -> None:
         """Ask once for one claimed batch, and write down what came of it."""
         side = await self._upstream.side(batch)
-        if side is None:
+        if side is None or await self._unwanted(batch):
             return
         try:
             remote = await self._asked(batch, side)
@@ -167,7 +167,8 @@ class Poller:
         if remote.state is RemoteState.RUNNING and self._never_ends(batch, side):
             await self._give_up(batch)
         elif remote.state is RemoteState.RUNNING:
-            await self._ledger.batches.polled(batch, remote, now + self._pause(batch, side))
+            if not await self._unwanted(batch):
+                await self._ledger.batches.polled(batch, remote, now + self._pause(batch, side))
         elif remote.state is RemoteState.ENDED:
             await self._ledger.batches.ended(batch, remote, now)
             sent = batch.submitted_at if batch.submitted_at is not None else now
@@ -176,6 +177,16 @@ class Poller:
             self._ended.set()
         else:
             await self._refused(batch, side, remote.refusal or ProviderError("refused without a reason"))
+
+    async def _unwanted(self, batch: BatchRow) -> bool:
+        """Whether nobody wants a line of it any more, which is new: it is let go, and polled, and stopped, at once.
+
+        The janitor cannot say so of a batch while it is polled, and with slow polls it may find it so at each of its rounds.
+        """
+        if batch.cancel_at is not None or not await self._ledger.batches.unwanted(batch.id):
+            return False
+        await self._ledger.batches.mark_cancelling(batch, self._upstream.clock.now())
+        return True
 
     def _never_ends(self, batch: BatchRow, side: Side) -> bool:
         """Whether a remote batch runs on however often it was told to stop: its requests cannot wait for ever."""

@@ -87,11 +87,7 @@ class Submitter:
         if not side.account.may_create():
             await self._later(batch, side.account.reason, side.account.seconds_left())
             return
-        if not batch.submissions and _is_beyond(batch, side.provider.limits):
-            await self._unseal(batch, "limits", "it is larger than its provider's limits are now")
-            return
-        if await self._ledger.batches.wished_unsent(1, batch.id):
-            await self._unseal(batch, "cancelled", "a request of it was cancelled before it was sent")
+        if await self._goes_back(batch, side):
             return
         if not side.plugin.marked and await self._unresolved(batch, side):
             await self._wait_for_others(batch)
@@ -108,10 +104,23 @@ class Submitter:
         except ProviderError as error:
             await self._refused(batch, error)
             return
-        if side.plugin.marked:
+        # The upload may have taken an hour, in which the janitor could not have the batch.
+        if await self._ledger.batches.unwanted(batch.id):
+            await self._unseal(batch, "cancelled", "all its requests were cancelled before it was sent")
+        elif side.plugin.marked:
             await self._create(batch, side)
         else:
             await self._create_alone(batch, side)
+
+    async def _goes_back(self, batch: BatchRow, side: Side) -> bool:
+        """Whether it is not to be sent as it was sealed; then it has been taken apart."""
+        if not batch.submissions and _is_beyond(batch, side.provider.limits):
+            await self._unseal(batch, "limits", "it is larger than its provider's limits are now")
+            return True
+        if await self._ledger.batches.wished_unsent(1, batch.id):
+            await self._unseal(batch, "cancelled", "a request of it was cancelled before it was sent")
+            return True
+        return False
 
     async def _create_alone(self, batch: BatchRow, side: Side) -> None:
         """The create call of a batch without a marker: no other on its account until its outcome is known.

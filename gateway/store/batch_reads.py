@@ -41,6 +41,16 @@ class BatchReads:
         """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled."""
         return await self._listing("cancelled_whole", {"limit": limit})
 
+    async def unwanted(self, batch_id: int) -> bool:
+        """Whether nobody wants any unsettled line of a batch, and there are some. Looks through its lines, so off the loop."""
+
+        def read() -> bool:
+            with self._database.reader() as session:
+                found = session.row("unwanted", {"batch": batch_id})
+            return found is not None and bool(found[0])
+
+        return await asyncio.to_thread(read)
+
     async def wished_unsent(self, limit: int, batch_id: int | None = None) -> list[int]:
         """Sealed batches of which nothing is at the provider, and of whose requests one is not wanted any more.
 

@@ -126,7 +126,10 @@ UPDATE batches SET state = 'dissolved', owner = NULL, retry_at = :now, troubles 
 WHERE id = :id AND epoch = :epoch AND state IN ('sealed', 'submitting', 'submitted', 'reconciling');
 
 -- name: mark_cancelling
-UPDATE batches SET cancel_at = coalesce(cancel_at, :now), owner = NULL WHERE id = :id AND epoch = :epoch;
+-- The poll that carries the wish is due now, unless the batch waits since polls of it failed.
+UPDATE batches SET cancel_at = coalesce(cancel_at, :now), owner = NULL,
+    retry_at = CASE WHEN state = 'submitted' AND troubles = 0 THEN min(retry_at, :now) ELSE retry_at END
+WHERE id = :id AND epoch = :epoch;
 
 -- name: settling
 -- The fence of a settlement: the batch is ours and has ended.
@@ -252,6 +255,11 @@ WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submi
   AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched')
   AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NULL)
 ORDER BY b.id LIMIT :limit;
+
+-- name: unwanted
+-- Whether a batch has unsettled lines, and nobody wants any of them.
+SELECT EXISTS (SELECT 1 FROM requests WHERE batch = :batch AND state = 'batched')
+   AND NOT EXISTS (SELECT 1 FROM requests WHERE batch = :batch AND state = 'batched' AND cancel_at IS NULL);
 
 -- name: forgettable_batch
 -- Over long ago, remote files gone, no request left. The newest stays, so that its number is never given again.

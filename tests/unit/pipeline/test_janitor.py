@@ -212,7 +212,7 @@ async def test_files_of_a_settled_batch_are_deleted_once(error: Exception | None
         janitor = janitor_of(rig)
         for _ in range(3):
             await rig.clock.advance(400)
-            await janitor.round()
+            await janitor.discard()
         assert rig.remote.calls["discard"] == 1
         assert not rig.upstream.spool.lines(batch.marker).exists()
 
@@ -221,7 +221,7 @@ async def test_files_of_a_settled_batch_are_deleted_once(error: Exception | None
 async def test_a_file_that_cannot_be_deleted_stops_nothing(
     error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A spool that stays, whoever's it is, is said once and left to the doctor: the round goes on, and so does the gateway."""
+    """A spool that stays, whoever's it is, is said once and left to the doctor: others are deleted, and the gateway goes on."""
     async with open_rig(tmp_path) as rig:
         batch = await sealed(rig, "a")
         await rig.ledger.batches.dissolve(batch, rig.clock.now(), {})
@@ -230,24 +230,24 @@ async def test_a_file_that_cannot_be_deleted_stops_nothing(
             raise error
 
         monkeypatch.setattr(Spool, "drop", refuse)
-        await janitor_of(rig).round()
+        await janitor_of(rig).discard()
         assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
 
 
 async def test_a_disk_that_fails_while_files_are_deleted_stops_nothing(tmp_path: Path) -> None:
-    """An error of our own disk in a plugin's `discard` is one of that batch: the round goes on."""
+    """An error of our own disk in a plugin's `discard` is one of that batch."""
     async with open_rig(tmp_path) as rig:
         batch = await sealed(rig, "a")
         await rig.ledger.batches.dissolve(batch, rig.clock.now(), {})
         rig.remote.before["discard"].append(OSError(28, "No space left on device"))
-        await janitor_of(rig).round()
+        await janitor_of(rig).discard()
         assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
 
 
 async def test_files_of_several_batches_are_deleted_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that does not answer holds up cancels and endings for one time limit, not for one of each batch."""
+    """A provider that does not answer holds up the deleting for one time limit, not for one of each batch."""
     together = asyncio.Barrier(3)
 
     async def discard(fake: FakeProvider, batch: Batch, remote: RemoteBatch | None) -> None:
@@ -259,7 +259,7 @@ async def test_files_of_several_batches_are_deleted_beside_each_other(
             batch = await sealed(rig, text)
             await rig.ledger.batches.dissolve(batch, rig.clock.now(), {}, not_before=rig.clock.now() + HOUR)
         async with asyncio.timeout(5):
-            await janitor_of(rig).round()
+            await janitor_of(rig).discard()
         assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
 
 

@@ -72,8 +72,10 @@ async def open_works(
         cache = Cache.open(directory / "cache", CacheSettings())
         up, waiters, tasks, events = rig.upstream, rig.waiters, rig.tasks, [asyncio.Event() for _ in range(4)]
         submitted, ended, doubted, unbatched = events
+        janitor = Janitor(up, waiters, Server(), Storage(retention_days=3_650.0), rig.retries)
         stages = (
-            Janitor(up, waiters, Server(), Storage(retention_days=3_650.0), rig.retries).round,
+            janitor.round,
+            janitor.discard,
             rig.batcher(batching).tick,
             Submitter(up, waiters, tasks, submitted=submitted, doubted=doubted).tick,
             Reconciler(up, waiters, rig.retries, tasks, doubted=doubted, submitted=submitted).tick,

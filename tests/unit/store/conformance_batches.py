@@ -256,11 +256,14 @@ class BatchesConformance:
         batches, now = desk.ledger.batches, desk.clock.now()
         await desk.ledger.requests.cancel(1, now, CANCELLED)
         assert await batches.cancelled_whole(10) == []
+        assert not await batches.unwanted(batch.id)
         assert await batches.cancel_members(batch.id, CANCELLED, now) == 1
+        assert await batches.unwanted(batch.id)
         assert [found.id for found in await batches.cancelled_whole(10)] == [batch.id]
         marked = await batches.mark_cancelling(batch, now)
         assert (marked.cancel_at, await batches.cancelled_whole(10)) == (now, [])
         assert await batches.cancel_members(99, CANCELLED, now) is None
+        assert not await batches.unwanted(99)
 
     async def test_remote_files_are_discarded_once(self, desk: Desk) -> None:
         """A batch that is over is listed until its files are gone, and not before its time."""
