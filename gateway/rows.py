@@ -1,11 +1,14 @@
 """Rows of result files, for plugins whose provider writes them as OpenAI does: `custom_id` with a `response` or an `error`.
 
 Pure, and nothing here raises on anything that a provider can send. What a plugin adds is its own: which bodies are answers, and
-what its provider's codes mean. `json_row`, `unreadable`, `failure` and `is_retriable` serve rows of any shape.
+what its provider's codes mean. `parse_json`, `json_row`, `unreadable`, `failure` and `is_retriable` serve rows of any shape.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +20,7 @@ from gateway.records import ErrorBody, Result
 UPSTREAM = "upstream_error"
 _UNREADABLE = "unreadable_result"
 _MAX_MESSAGE = 2_000
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +54,34 @@ def read_row(row: bytes) -> ResultRow | Result:
 def json_row(row: bytes) -> dict[str, object] | Result:
     """The object that `row` is; a retriable `Result` of nobody's where it is none."""
     try:
-        content = orjson.loads(row)
-    except orjson.JSONDecodeError:
+        content = parse_json(row)
+    except ValueError:
         return unreadable(None, "a result row is not JSON")
     return content if isinstance(content, dict) else unreadable(None, "a result row is not a JSON object")
+
+
+def parse_json(content: bytes | str) -> object:
+    """What stands in `content`. Raises `ValueError` for what nobody could mean as JSON.
+
+    More is read than the standard allows, since a row that is thrown away is an answer that is paid for again: what Python
+    writes by default (NaN and infinities, which become null), halves of surrogate pairs, where a text was cut in the middle of
+    an emoji (they become U+FFFD), and a byte order mark at the head of a file.
+    """
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    try:
+        parsed = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        whole = _HALF_OF_A_PAIR.sub("\ufffd", json.dumps(parsed, ensure_ascii=False))
+        return orjson.loads(whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def read_response(
@@ -131,8 +159,8 @@ def parsed_object(content: object) -> dict[str, object] | None:
     """`content` if it is a JSON object, also one that was sent as a string."""
     if isinstance(content, str) and content.lstrip().startswith("{"):
         try:
-            content = orjson.loads(content)
-        except orjson.JSONDecodeError:
+            content = parse_json(content)
+        except ValueError:
             return None
     return content if isinstance(content, dict) else None
 

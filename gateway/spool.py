@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import orjson
+from gateway.rows import parse_json
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def count_rows(path: Path) -> RowCount:
 
 def _is_json(row: bytes) -> bool:
     try:
-        orjson.loads(row)
-    except orjson.JSONDecodeError:
+        parse_json(row)
+    except ValueError:
         return False
     return True

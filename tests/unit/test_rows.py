@@ -45,6 +45,32 @@ def test_a_row_that_is_no_object_is_nobodys_and_asked_again(row: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        (b'{"custom_id":"m-1","response":{"body":{"logprob":-Infinity,"more":[NaN,Infinity,1e999]}}}', None),
+        (b'{"custom_id":"m-1","response":{"body":{"content":"cut \\ud83d"}}}', "cut \ufffd"),
+        (
+            b'{"custom_id":"m-1","response":{"body":{"content":"whole \\ud83d\\ude00","x":NaN}}}',
+            "whole \N{GRINNING FACE}",
+        ),
+        (b'\xef\xbb\xbf{"custom_id":"m-1","response":{"body":{"content":"first"}}}', "first"),
+        (b'{"custom_id":"m-1","response":"{\\"body\\":{\\"content\\":\\"inner\\",\\"x\\":NaN}}"}', "inner"),
+    ],
+    ids=["not finite", "half of an emoji", "a whole emoji", "byte order mark", "in a string"],
+)
+def test_an_answer_whose_json_is_not_quite_json_is_not_thrown_away(row: bytes, answer: str | None) -> None:
+    """What a provider's own writer makes of odd numbers and texts is read: a row that counts as missing is paid for again."""
+    read = read_row(row)
+
+    assert isinstance(read, ResultRow)
+    assert read.line_id == "m-1"
+    body = read.response["body"]
+    assert isinstance(body, dict)
+    assert body.get("content") == answer
+    assert orjson.loads(orjson.dumps(body)) == body
+
+
+@pytest.mark.parametrize(
     ("row", "line_id", "unanswered"),
     [
         ({"custom_id": "m-1", "response": {"status_code": 200, "body": {"a": 1}}, "error": None}, "m-1", False),

@@ -57,6 +57,7 @@ def test_line_ends_of_other_systems_and_empty_rows_are_left_out(tmp_path: Path) 
         (b'{"a":1}\n{"b":"\xe2\x80', 2, False),
         (b'{"a":\n{"b":2}\n', 2, True),
         (b'{"a":1}\n<html>502</html>', 2, False),
+        (b'{"a":1}\n{"b":NaN}', 2, True),
     ],
 )
 def test_a_cut_off_last_row_is_noticed(content: bytes, rows: int, whole: bool, tmp_path: Path) -> None:
