@@ -21,7 +21,7 @@ from typing import Literal, cast
 import structlog
 
 from gateway.app import Gateway
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SteadyClock, SystemClock
 from gateway.config import Configuration, ProviderTable
 from gateway.errors import ConfigurationError, PluginFault
 from gateway.plugins import Kind, load_plugins, unknown
@@ -61,7 +61,7 @@ def run(configuration: Configuration, lock: DirectoryLock, listener: socket.sock
 
 async def _serve(configuration: Configuration, lock: DirectoryLock, listener: socket.socket) -> int:
     log = structlog.get_logger()
-    clock = SystemClock()
+    clock = SteadyClock(SystemClock())
     plugins = load_plugins()
     if lines := unknown(configuration.providers.values(), plugins):
         raise ConfigurationError(lines)

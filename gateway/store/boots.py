@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.clock import Clock
+import structlog
+
+from gateway.clock import SLACK_SECONDS, Clock
 from gateway.errors import LedgerError
 from gateway.store.database import Database, Session
 
@@ -10,6 +12,8 @@ from gateway.store.database import Database, Session
 LEASE_SECONDS = 15.0
 #: How often to renew it.
 RENEW_SECONDS = 5.0
+#: Whatever holds a time that is waited for.
+SET_BACK = ("set_back_batches", "set_back_leftovers", "set_back_lanes", "set_back_window", "set_back_returned")
 
 
 class Boots:
@@ -29,13 +33,17 @@ class Boots:
         return self._id
 
     async def begin(self, *, exclusive: bool) -> int:
-        """Start a boot; `exclusive`: nobody else can be alive (the lock proves it), so all others end."""
+        """Start a boot; `exclusive`: nobody else can be alive (the lock proves it), so all others end.
+
+        If the machine's clock was set back since the last boot, what is due comes as much earlier.
+        """
         now = self._clock.now()
 
         def op(session: Session) -> int:
             row = session.row("add_boot", {"now": now, "alive_until": now + LEASE_SECONDS})
             boot = int(row[0]) if row else 0
             if exclusive:
+                _set_back(session, boot, now)
                 session.run("end_other_boots", {"boot": boot, "now": now})
             return boot
 
@@ -69,3 +77,17 @@ class Boots:
             return released
 
         return await self._database.write(op, bulk=True)
+
+
+def _set_back(session: Session, boot: int, now: float) -> None:
+    """Where nobody lived later than now (a lease lies ahead a little), nothing is done. Times that tell what was stay."""
+    last = session.row("last_alive", {"boot": boot})
+    back = 0.0 if last is None or last[0] is None else last[0] - now
+    if back <= SLACK_SECONDS:
+        return
+    log = structlog.get_logger()
+    log.warning(
+        "clock_set_back", seconds=round(back, 1), advice="what is due comes as much earlier; nothing is to be done"
+    )
+    for query in SET_BACK:
+        session.run(query, {"back": back, "now": now})

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,16 +21,11 @@ from gateway.store.database import Database, Session
 from gateway.store.disk import DiskRoom
 from gateway.store.ledger import Ledger
 from gateway.store.lock import DirectoryLock
-from gateway.store.queries import load_queries
 from gateway.store.rows import Ask
 from gateway.store.sqlite import FILE_NAME, SqliteDatabase
-from gateway.store.sqlite_session import Query
 from gateway.testing import FakeClock
 from tests.unit.store.conformance import LedgerConformance
 from tests.unit.store.scenery import CANCELLED, Desk, arrival, left, returned, settled
-
-#: Tables, and what queries call them, that may have a million rows.
-LARGE = {"requests", "r", "payloads", "p", "results", "q", "lines", "i", "runs", "u"}
 
 
 @pytest.fixture
@@ -86,6 +80,47 @@ async def test_everything_survives_reopening(tmp_path: Path, clock: FakeClock) -
     assert (found.seq, again.fresh) == (admission.seq, False)
     assert new.seq == admission.seq + 1
     assert second.ledger.boot > first.ledger.boot
+
+
+async def test_a_clock_that_was_set_back_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """After a start with an earlier clock all that is waited for comes as soon as was meant, not hours later."""
+    first = await opened(SqliteDatabase.open(tmp_path), early := FakeClock())
+    [batch, over] = [await first.claimed(BatchState.SUBMITTED, 1), await first.claimed(BatchState.SEALED, 1)]
+    later = early.now() + 100
+    await first.ledger.batches.release(batch, retry_at=later)
+    await first.ledger.batches.dissolve(over, early.now(), {}, not_before=later)
+    await first.queue(1)
+    await first.ledger.lanes.park(1, "full", later, None, 1)
+    await first.ledger.close()
+
+    clock = FakeClock(early.now() - 6 * 3600)
+    second = await opened(SqliteDatabase.open(tmp_path), clock)
+    assert await second.ledger.batches.claim([BatchState.SUBMITTED], clock.now(), 10) == []
+    await clock.advance(101)
+    claimed = await second.ledger.batches.claim([BatchState.SUBMITTED], clock.now(), 10)
+    undiscarded = await second.ledger.batches.undiscarded(clock.now(), 10)
+    due = await second.ledger.requests.ripen(clock.now(), 10)
+    [window] = await second.ledger.lanes.windows(clock.now())
+    await second.ledger.close()
+
+    assert ([row.id for row in claimed], [row.id for row in undiscarded], due) == ([batch.id], [over.id], 1)
+    assert max(window.retry_at, window.last_arrival_at, window.oldest_at) <= clock.now()
+
+
+async def test_what_was_due_before_the_clock_was_set_back_stays_due(tmp_path: Path) -> None:
+    """A small step back, or none, moves nothing."""
+    first = await opened(SqliteDatabase.open(tmp_path), early := FakeClock())
+    batch = await first.claimed(BatchState.SUBMITTED, 1)
+    later = early.now() + 100
+    await first.ledger.batches.release(batch, retry_at=later)
+    await first.ledger.close()
+
+    second = await opened(SqliteDatabase.open(tmp_path), FakeClock(early.now() - 30))
+    found = await second.ledger.batches.get(batch.id)
+    await second.ledger.close()
+
+    assert found is not None
+    assert found.retry_at == later
 
 
 def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:
@@ -347,26 +382,3 @@ async def test_the_log_does_not_grow_for_ever(tmp_path: Path, clock: FakeClock) 
 
     assert max(sizes) < 40 << 20 < (tmp_path / FILE_NAME).stat().st_size
     assert not log.exists()
-
-
-async def test_no_query_reads_a_large_table_from_end_to_end(tmp_path: Path) -> None:
-    """Every named query finds its rows by an index, but for small tables and for what people ask for."""
-    database = SqliteDatabase.open(tmp_path)
-    connection = database._writer._connection
-    scans = {}
-    for name, statement in load_queries("sqlite").items():
-        query = Query(statement)
-        plan = connection.execute("EXPLAIN QUERY PLAN " + query.sql, query.bind(defaultdict(int))).fetchall()
-        tables = [row[3].split()[1] for row in plan if row[3].startswith("SCAN ")]
-        scans[name] = [table for table in tables if table in LARGE]
-    await database.close()
-    found = {name: tables for name, tables in scans.items() if tables}
-
-    # All of these run off the loop; the counts read an index and no row. `i` is a bounded part of the lines of a batch.
-    assert found == {
-        "bills": ["i"],
-        "count_batched": ["requests"],
-        "count_returned": ["requests"],
-        "learned_ratio": ["i"],
-        "wasted": ["i"],
-    }
