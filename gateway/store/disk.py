@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 _BLOCK = bytes(1 << 20)
@@ -15,6 +16,7 @@ class DiskRoom:
     New work is refused below `min_free_bytes`. If the disk is full all the same, the reserve is given up, so that
     results can still be stored and delivered; from then on there is no room for new work until the reserve is made again,
     once there is room for it and more. A quota, which the free space does not show, ends new work that way too.
+    Any thread may use it; only making the reserve takes time, and giving it up waits for that.
     """
 
     def __init__(self, directory: Path, *, min_free_bytes: int, reserve_bytes: int) -> None:
@@ -24,6 +26,8 @@ class DiskRoom:
         self._reserve_bytes = reserve_bytes
         self._path = directory / "reserve"
         self._spent = False
+        #: Held while the reserve changes: one that is given up while it is made would pass for whole.
+        self._changing = threading.Lock()
 
     def has_room(self) -> bool:
         """Whether new work may be accepted."""
@@ -39,20 +43,22 @@ class DiskRoom:
 
     def give_up_reserve(self) -> bool:
         """Free the reserve; whether there was one."""
-        try:
-            self._path.unlink()
-        except OSError:
-            return False
-        self._spent = True
-        return True
+        with self._changing:
+            try:
+                self._path.unlink()
+            except OSError:
+                return False
+            self._spent = True
+            return True
 
     def refill(self) -> None:
         """Make the reserve, if it is missing and there is plenty of room. Never raises."""
-        if self._reserved_bytes() != self._reserve_bytes:
-            plenty = self.free_bytes() >= self._min_free_bytes + 2 * self._reserve_bytes
-            if self._reserve_bytes and not (plenty and self._made()):
-                return
-        self._spent = False
+        with self._changing:
+            if self._reserved_bytes() != self._reserve_bytes:
+                plenty = self.free_bytes() >= self._min_free_bytes + 2 * self._reserve_bytes
+                if self._reserve_bytes and not (plenty and self._made()):
+                    return
+            self._spent = False
 
     def _reserved_bytes(self) -> int:
         try:

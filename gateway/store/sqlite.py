@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -124,7 +125,8 @@ class SqliteDatabase:
 
         Whether there is more to give back; nothing is waited for longer than for a small write.
         """
-        self._disk.refill()
+        # Not on the writer either: a slow disk may take seconds for it, and commits would wait.
+        await asyncio.to_thread(self._disk.refill)
         return await self._writer.submit(lambda _session: self._writer.shrink(), bulk=True)
 
     async def close(self) -> None:
