@@ -9,14 +9,14 @@ from msgspec.structs import replace
 
 from gateway.errors import LedgerError
 from gateway.records import RequestState
-from gateway.store.choose import DETACHED_SECONDS, SLOT_LIMIT, Absent, Choice, New, Serve, Take, choose, name_matches
+from gateway.store.choose import SLOT_LIMIT, Absent, Choice, New, Serve, Take, choose, name_matches
 from gateway.store.database import Row, Session
 from gateway.store.departures import depart
 from gateway.store.endings import read_ending
 from gateway.store.naming import new_token, own_id
 from gateway.store.recording import Recorder
 from gateway.store.rows import Admission, Arrival, Departure, Ending, Slot
-from gateway.store.slots import load_slots, slot_extent
+from gateway.store.slots import load_slots, recently_detached, slot_extent, slot_of
 
 #: Another replica may take a slot between the look and the update; then look again, so often.
 TAKES = 5
@@ -93,10 +93,9 @@ class _Group:
 
     def _admit_detached(self, arrival: Arrival, token: str) -> Admission:
         if arrival.ask.retry:
-            since = self._now - DETACHED_SECONDS
-            row = self._session.row("detached_request", {"fingerprint": arrival.fingerprint, "since": since})
-            if row is not None:
-                seq, known = row
+            found = recently_detached(self._session, arrival.fingerprint, self._now)
+            if found is not None:
+                seq, known = found
                 return Admission(
                     seq=seq, custom_id=own_id(seq, known), fresh=False, ending=read_ending(self._session, seq)
                 )
@@ -136,17 +135,7 @@ class _Group:
         """
         if arrival.ask.run is not None:
             return Admission(seq=0, custom_id="", fresh=False, full=True)
-        slots = [
-            Slot(
-                seq=-sample.ordinal,
-                ordinal=sample.ordinal,
-                state=RequestState.SUCCEEDED,
-                held=False,
-                deliveries=self._unrecorded[arrival.fingerprint, sample.ordinal],
-                ended_at=sample.ended_at,
-            )
-            for sample in arrival.samples
-        ]
+        slots = [slot_of(sample, self._unrecorded[arrival.fingerprint, sample.ordinal]) for sample in arrival.samples]
         choice = choose(slots, arrival.ask, self._now)
         if not isinstance(choice, Serve):
             absent = isinstance(choice, Absent)

@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 from gateway.records import RequestState
 from gateway.store.boots import Boots
-from gateway.store.choose import FAILURE_SECONDS, NO_CACHE_SECONDS, NO_STORE_SECONDS, SLOT_LIMIT
+from gateway.store.choose import DETACHED_SECONDS, FAILURE_SECONDS, NO_CACHE_SECONDS, NO_STORE_SECONDS, SLOT_LIMIT
 from gateway.store.database import Database, Params, Row, Session, Value, json_array
 from gateway.store.naming import own_id
-from gateway.store.rows import Ask, Slot
+from gateway.store.rows import Ask, Sample, Slot
 
 #: A call that may go by any rule.
 _ANY = Ask(retry=True, no_cache=True, only_if_cached=True)
@@ -42,6 +42,29 @@ class Slots:
         return await self._database.read(
             lambda session: load_slots(session, fingerprint, client, run, boot=boot, now=now, limit=limit, ask=ask)
         )
+
+    async def detached(self, fingerprint: bytes, now: float) -> int | None:
+        """The request that a retry of this detached call without a name gets, which has no slot; None: there is none."""
+        found = await self._database.read(lambda session: recently_detached(session, fingerprint, now))
+        return None if found is None else found[0]
+
+
+def recently_detached(session: Session, fingerprint: bytes, now: float) -> tuple[int, str] | None:
+    """Number and token of the latest detached request without a name, if it was accepted a moment ago."""
+    row = session.row("detached_request", {"fingerprint": fingerprint, "since": now - DETACHED_SECONDS})
+    return None if row is None else (row[0], row[1])
+
+
+def slot_of(sample: Sample, deliveries: int = 0) -> Slot:
+    """An answer that only the cache has, as the slot that it would be."""
+    return Slot(
+        seq=-sample.ordinal,
+        ordinal=sample.ordinal,
+        state=RequestState.SUCCEEDED,
+        held=False,
+        deliveries=deliveries,
+        ended_at=sample.ended_at,
+    )
 
 
 def slot_extent(session: Session, fingerprint: bytes) -> int:

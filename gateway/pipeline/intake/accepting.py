@@ -24,7 +24,7 @@ from gateway.records import Call
 from gateway.routing import Router
 from gateway.store.cache import Cache
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Admission, Arrival, Ask, LaneKey, Slot
+from gateway.store.rows import Admission, Arrival, Ask, LaneKey, Sample, Slot
 from gateway.tasks import Tasks
 
 
@@ -112,8 +112,9 @@ class Intake:
             return _accepted(served.admission, bound, stored=True, repeated=served.repeated)
         line = encoded(bound.plugin, bound.call)
         tokens = estimated_tokens(incoming.body, len(line.payload))
-        await self._check_tokens(bound, slots, tokens)
-        admission = await self._gathering.admit(self._arrival(bound, slots, line, tokens))
+        samples = self._recognition.remembered(bound.caller, slots)
+        await self._check_tokens(bound, slots, samples, tokens)
+        admission = await self._gathering.admit(self._arrival(bound, slots, samples, line, tokens))
         _refuse(admission)
         if admission.fresh:
             self._metrics.requests_accepted.of(bound.provider.name).inc(line.times)
@@ -152,21 +153,25 @@ class Intake:
         except LedgerError as error:
             raise not_accepted(error) from error
 
-    async def _check_tokens(self, bound: Bound, slots: list[Slot], tokens: int) -> None:
+    async def _check_tokens(self, bound: Bound, slots: list[Slot], samples: tuple[Sample, ...], tokens: int) -> None:
         """Refuse what is larger than all that may wait at its provider, unless it was accepted before."""
         provider, lane = bound.provider, bound.lane
         allowed = provider.limits.enqueued_tokens(lane.model) if provider.batches else None
-        if allowed is not None and tokens > allowed and not await self._recognition.is_known(bound.caller, slots):
+        if allowed is None or tokens <= allowed:
+            return
+        if not await self._recognition.is_known(bound.caller, slots, samples):
             refuse_tokens(tokens, await self._ledger.lanes.factor(lane), allowed, lane)
 
-    def _arrival(self, bound: Bound, slots: list[Slot], line: Encoded, tokens: int) -> Arrival:
+    def _arrival(
+        self, bound: Bound, slots: list[Slot], samples: tuple[Sample, ...], line: Encoded, tokens: int
+    ) -> Arrival:
         """What is to be recorded, unless the writer recognises it."""
-        incoming, caller = bound.incoming, bound.caller
+        incoming = bound.incoming
         return Arrival(
             client=incoming.client,
             custom_id=incoming.custom_id,
             lane=bound.lane,
-            fingerprint=caller.fingerprint,
+            fingerprint=bound.caller.fingerprint,
             body_hash=bound.body_hash,
             payload=line.payload,
             times=line.times,
@@ -174,7 +179,7 @@ class Intake:
             tokens=tokens,
             ask=incoming.ask,
             waiters=self._waiters.counts(slot.seq for slot in slots),
-            samples=self._recognition.remembered(caller) if caller.by_fingerprint and not slots else (),
+            samples=samples,
             metadata=incoming.metadata,
         )
 

@@ -16,6 +16,7 @@ from gateway.store.cache import Cache
 from gateway.store.choose import New, Serve, choose
 from gateway.store.ledger import Ledger
 from gateway.store.rows import Admission, Ask, Ending, Sample, Slot
+from gateway.store.slots import slot_of
 
 #: Slots of one fingerprint that a choice looks at, beside those with marks of this process.
 SLOTS_AT_MOST = 64
@@ -100,14 +101,19 @@ class Recognition:
                 self._waiters.unbook(slot.seq)
         return ending
 
-    def remembered(self, caller: Caller) -> tuple[Sample, ...]:
-        """What the cache has where the ledger has no slot."""
+    def remembered(self, caller: Caller, slots: Sequence[Slot]) -> tuple[Sample, ...]:
+        """What the cache has of it where the ledger has no slot."""
+        if slots or not caller.by_fingerprint:
+            return ()
         samples = self._cache.read(caller.fingerprint)
         self._metrics.cache_lookups.of("cache" if samples else "nothing").inc()
         return samples
 
-    async def is_known(self, caller: Caller, slots: Sequence[Slot]) -> bool:
-        """Whether the call joins a request that was accepted before, under other limits perhaps; or its name is taken."""
-        if caller.custom_id is None:
-            return bool(slots) and not isinstance(choose(slots, caller.ask, self._clock.now()), New)
-        return await self._ledger.requests.find(caller.client, "", caller.custom_id) is not None
+    async def is_known(self, caller: Caller, slots: Sequence[Slot], samples: Sequence[Sample]) -> bool:
+        """Whether the call makes no new request, as one was accepted before, under other limits perhaps; or its name is taken."""
+        now = self._clock.now()
+        if caller.custom_id is not None:
+            return await self._ledger.requests.find(caller.client, "", caller.custom_id) is not None
+        if caller.ask.detached:
+            return caller.ask.retry and await self._ledger.slots.detached(caller.fingerprint, now) is not None
+        return not isinstance(choose(slots or [slot_of(sample) for sample in samples], caller.ask, now), New)

@@ -16,7 +16,8 @@ from gateway.errors import LedgerError, Refusal, StorageFull
 from gateway.pipeline.intake import Accepted, Incoming, Intake
 from gateway.records import RequestState
 from gateway.store.cache import Cache
-from gateway.store.rows import Ask, Departure, Ending
+from gateway.store.choose import DETACHED_SECONDS
+from gateway.store.rows import Ask, Departure, Ending, Sample
 from tests.unit.pipeline.rig import CHAT, Rig, open_rig
 
 
@@ -104,14 +105,50 @@ async def test_who_comes_back_is_not_refused_by_limits_that_were_lowered(
     """A request that was accepted is joined by whoever asks again; only a new one of its size is refused."""
     async with open_intake(tmp_path) as (rig, intake):
         first = await intake.accept(call("x" * 3_000, name=name))
-        provider = rig.router.providers["fake"]
-        monkeypatch.setattr(provider, "limits", dataclasses.replace(provider.limits, max_enqueued_tokens=500))
+        lower(rig, monkeypatch)
         seq = first.admission.seq
         left = Departure(seq=seq, at=rig.clock.now(), delivered=False, last=True, client="", run=None)
         rig.waiters.leave(seq, rig.waiters.attach(seq), left)
         again = await intake.accept(call("x" * 3_000, name=name))
         assert (again.admission.seq, again.admission.fresh) == (seq, False)
         assert (await refused(rig, intake, call("y" * 3_000))).code == "too_many_tokens"
+
+
+async def test_a_detached_call_that_comes_again_is_not_refused_by_limits_that_were_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retry of a call that was told to come back finds its request, for as long as a retry is taken for one."""
+    async with open_intake(tmp_path) as (rig, intake):
+        first = await intake.accept(call("x" * 3_000, ask=Ask(detached=True)))
+        lower(rig, monkeypatch)
+        again = await intake.accept(call("x" * 3_000, ask=Ask(detached=True, retry=True)))
+        assert (again.admission.seq, again.admission.fresh) == (first.admission.seq, False)
+        assert (await refused(rig, intake, call("x" * 3_000, ask=Ask(detached=True)))).code == "too_many_tokens"
+        await rig.clock.advance(DETACHED_SECONDS + 1)
+        late = call("x" * 3_000, ask=Ask(detached=True, retry=True))
+        assert (await refused(rig, intake, late)).code == "too_many_tokens"
+
+
+async def test_what_only_the_cache_has_is_not_refused_by_limits_that_were_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that the ledger has forgotten is given all the same; a call that wants another one is refused."""
+    async with open_intake(tmp_path) as (rig, intake):
+        monkeypatch.setattr(
+            Cache, "read", lambda *_: (Sample(ordinal=0, body=b'{"choices": []}', ended_at=rig.clock.now()),)
+        )
+        lower(rig, monkeypatch)
+        fresh = call("x" * 3_000, ask=Ask(no_cache=True))
+        assert (await refused(rig, intake, fresh)).code == "too_many_tokens"
+        served = await intake.accept(call("x" * 3_000))
+        assert served.admission.ending is not None
+        assert served.admission.ending.body == b'{"choices": []}'
+
+
+def lower(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator lowers what may wait at the provider."""
+    provider = rig.router.providers["fake"]
+    monkeypatch.setattr(provider, "limits", dataclasses.replace(provider.limits, max_enqueued_tokens=500))
 
 
 async def test_a_name_with_another_body_is_refused(tmp_path: Path) -> None:
