@@ -45,7 +45,8 @@ async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequen
     """
     if not remotes:
         return Weighed()
-    others = await upstream.ledger.batches.known_remote_ids(batch) - {batch.remote_id}
+    known = await upstream.ledger.batches.known_remote_ids(batch, [remote.remote_id for remote in remotes])
+    others = known - {batch.remote_id}
     ours: list[RemoteBatch] = []
     unsure: list[RemoteBatch] = []
     unread: Retryable | None = None

@@ -5,12 +5,11 @@ Nothing here changes a batch, and nothing that is read is a claim: it may have m
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 from gateway.records import BatchState
 from gateway.store.batch_rows import Members, read_batch, read_batches, read_lines
-from gateway.store.database import Database, Params, Session, Value, json_array
+from gateway.store.database import Database, Params, Session, Value, json_array, read_aside
 from gateway.store.shipping import Asked, BatchRow, Line
 
 
@@ -26,8 +25,16 @@ class BatchReads:
         return await self._database.read(lambda session: read_batch(session, batch_id))
 
     async def listed(self, states: Sequence[BatchState] = tuple(BatchState), limit: int = 100) -> list[BatchRow]:
-        """The latest batches in these states, newest first."""
-        return await self._listing("listed_batches", {"states": json_array(states), "limit": limit})
+        """The latest batches in these states, newest first. There may be many, so off the loop."""
+
+        def op(session: Session) -> list[BatchRow]:
+            of_each = (session.rows("latest_batches", {"state": state, "limit": limit}) for state in set(states))
+            latest = sorted((row[0] for rows in of_each for row in rows), reverse=True)[:limit]
+            found = (read_batch(session, batch_id) for batch_id in latest)
+            # It may have moved on since its number was read.
+            return [batch for batch in found if batch is not None and batch.state in states]
+
+        return await read_aside(self._database, op)
 
     async def fetched_already(self, now: float, limit: int) -> list[BatchRow]:
         """Ended batches whose results are on disk, whose `retry_at` has come, whoever works on them."""
@@ -38,31 +45,26 @@ class BatchReads:
         return await self._listing("undiscarded", {"now": now, "limit": limit})
 
     async def cancelled_whole(self, limit: int) -> list[BatchRow]:
-        """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled."""
-        return await self._listing("cancelled_whole", {"limit": limit})
+        """Batches up to `submitted`, or in doubt, of which nobody wants an unsettled line, and not yet being cancelled.
+
+        Counts the lines of those of which somebody does not want one, so off the loop.
+        """
+        params: Params = {"limit": limit}
+        return await read_aside(self._database, lambda session: read_batches(session, "cancelled_whole", params))
 
     async def unwanted(self, batch_id: int) -> bool:
         """Whether nobody wants any unsettled line of a batch, and there are some. Looks through its lines, so off the loop."""
-
-        def read() -> bool:
-            with self._database.reader() as session:
-                found = session.row("unwanted", {"batch": batch_id})
-            return found is not None and bool(found[0])
-
-        return await asyncio.to_thread(read)
+        found = await read_aside(self._database, lambda session: session.row("unwanted", {"batch": batch_id}))
+        return found is not None and bool(found[0])
 
     async def wished_unsent(self, limit: int, batch_id: int | None = None) -> list[int]:
         """Sealed batches of which nothing is at the provider, and of whose requests one is not wanted any more.
 
-        Only this one, if it is one. Looks through their lines, so off the loop.
+        Only this one, if it is one. Of every sealed batch something is looked up, so off the loop.
         """
         params: Params = {"limit": limit, "batch": batch_id}
-
-        def read() -> list[int]:
-            with self._database.reader() as session:
-                return [number for (number,) in session.rows("wished_unsent", params)]
-
-        return await asyncio.to_thread(read)
+        rows = await read_aside(self._database, lambda session: session.rows("wished_unsent", params))
+        return [number for (number,) in rows]
 
     async def unsent(self, sealed_before: float, limit: int) -> list[BatchRow]:
         """Batches that were sealed before then and are still not sent, oldest first."""
@@ -85,9 +87,14 @@ class BatchReads:
         """Every batch that is not over of the same account, this one too: of its table, and of others that name the account."""
         return await self._listing("open_beside", {"provider": batch.lane.provider, "account": batch.account})
 
-    async def known_remote_ids(self, batch: BatchRow) -> set[str]:
-        """Names of all remote batches that are known to be ours: of its table, and of others with its account and address."""
-        params = {"provider": batch.lane.provider, "account": batch.account, "base_url": batch.base_url}
+    async def known_remote_ids(self, batch: BatchRow, among: Iterable[str]) -> set[str]:
+        """Which of these remote batches are known to be ours: of its table, and of others with its account and address."""
+        params: Params = {
+            "provider": batch.lane.provider,
+            "account": batch.account,
+            "base_url": batch.base_url,
+            "among": json_array(among),
+        }
         rows = await self._database.read(lambda session: session.rows("known_remote_ids", params))
         return {remote_id for (remote_id,) in rows}
 

@@ -9,6 +9,7 @@ Each gives the claim back with the same commit unless it says that it keeps it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import orjson
 
@@ -18,15 +19,15 @@ from gateway.records import BatchState, RemoteBatch
 from gateway.store.batch_reads import BatchReads
 from gateway.store.batch_rows import Members, read_batch
 from gateway.store.boots import Boots
-from gateway.store.database import Database, Params, Session, Value, json_array
-from gateway.store.endings import wish_cancel
+from gateway.store.database import Database, Params, Session, Value, json_array, read_aside
+from gateway.store.endings import stop
 from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.rows import Ending
 from gateway.store.sealing import dissolve, seal
 from gateway.store.settling import learn, refuse_unsettled, settle
 from gateway.store.shipping import BatchRow, Cut, Settled, Settlement
 
-#: A settlement takes at most so many lines: whoever waits for a commit waits for one of them at most.
+#: A settlement, or a cancel, takes at most so many lines at once: whoever waits for a commit waits for one of them at most.
 SETTLE_AT_MOST = 500
 
 
@@ -184,16 +185,24 @@ class Batches(BatchReads):
     async def cancel_members(self, batch_id: int, ending: Ending, now: float) -> int | None:
         """Wish every unsettled line of an open batch cancelled: each ends with `ending` unless it is answered.
 
-        How many were marked; None: there is no such open batch.
+        Some at a time; of those that have gone back to their lane meanwhile, none is sent again. How many were marked;
+        None: there is no such open batch.
         """
 
-        def op(session: Session) -> int | None:
+        def read(session: Session) -> list[int] | None:
+            seqs = [member.seq for member in Members(session, batch_id)]
             batch = read_batch(session, batch_id)
-            if batch is None or batch.state in (BatchState.COLLECTED, BatchState.DISSOLVED):
-                return None
-            return wish_cancel(session, [member.seq for member in Members(session, batch_id)], ending, now)
+            over = batch is None or batch.state in (BatchState.COLLECTED, BatchState.DISSOLVED)
+            return None if over else seqs
 
-        return await self._database.write(op, bulk=True)
+        seqs = await read_aside(self._database, read)
+        if seqs is None:
+            return None
+        marked = 0
+        for first in range(0, len(seqs), SETTLE_AT_MOST):
+            op = partial(stop, seqs=seqs[first : first + SETTLE_AT_MOST], ending=ending, now=now)
+            marked += await self._database.write(op, bulk=True)
+        return marked
 
     async def mark_cancelling(self, batch: BatchRow, now: float) -> BatchRow:
         """The provider was asked to cancel it."""

@@ -6,6 +6,7 @@ The rooms know nothing of SQL dialects: they speak of queries by name, and each 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -77,3 +78,13 @@ class Database(Protocol):
     async def close(self) -> None:
         """Finish what is queued, then close; later calls raise `LedgerError`."""
         ...
+
+
+async def read_aside(database: Database, op: Callable[[Session], T]) -> T:
+    """Run `op` in a worker thread, on a session of its own: for reads that may look through many rows."""
+
+    def read() -> T:
+        with database.reader() as session:
+            return op(session)
+
+    return await asyncio.to_thread(read)

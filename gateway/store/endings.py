@@ -61,6 +61,13 @@ def wish_cancel(session: Session, seqs: Sequence[int], ending: Ending, now: floa
     return session.run_many("wish_cancel", wishes)
 
 
+def stop(session: Session, seqs: Sequence[int], ending: Ending, now: float) -> int:
+    """Requests that are queued end; those in batches are not wanted any more; how many that were."""
+    ended = end_queued(session, [(seq, ending) for seq in seqs], now)
+    stopped = set(ended)
+    return len(ended) + wish_cancel(session, [seq for seq in seqs if seq not in stopped], ending, now)
+
+
 def end_queued(session: Session, outcomes: Sequence[tuple[int, Ending]], now: float) -> list[int]:
     """End those of these requests that are still queued; their seqs."""
     totals = LaneTotals()

@@ -6,13 +6,12 @@ sent: each asks for one answer, is batched, settled and paid like any request, a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.records import RequestState
-from gateway.store.database import Database, Session
-from gateway.store.endings import end_queued, read_ending, wish_cancel
+from gateway.store.database import Database, Session, read_aside
+from gateway.store.endings import end_queued, read_ending, stop
 from gateway.store.naming import new_token
 from gateway.store.rows import Arrival, Ending
 from gateway.store.shipping import Settled
@@ -35,11 +34,11 @@ class Families:
 
     async def told(self, limit: int) -> list[Family]:
         """Families of which a child has failed, or all children have ended. Read off the loop."""
-        return await asyncio.to_thread(self._told, limit)
 
-    def _told(self, limit: int) -> list[Family]:
-        with self._database.reader() as session:
+        def op(session: Session) -> list[Family]:
             return read_families(session, [parent for (parent,) in session.rows("families_told", {"limit": limit})])
+
+        return await read_aside(self._database, op)
 
     async def end(self, parent: int, ending: Ending, now: float) -> Settled | None:
         """End a parent with this outcome, and forget its children; those under way are not wanted any more.
@@ -111,8 +110,7 @@ def cancel_family(session: Session, parent: int, ending: Ending, now: float) -> 
 def _stop(session: Session, parent: int, ending: Ending, now: float) -> None:
     """Children that are queued end; those in batches are not wanted any more."""
     left = [seq for seq, state in session.rows("children", {"parent": parent}) if not RequestState(state).ended]
-    stopped = set(end_queued(session, [(seq, ending) for seq in left], now))
-    wish_cancel(session, [seq for seq in left if seq not in stopped], ending, now)
+    stop(session, left, ending, now)
 
 
 def _forget_ended(session: Session, parent: int) -> None:

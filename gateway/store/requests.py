@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from gateway.clock import Clock
 from gateway.errors import LedgerError
 from gateway.records import BatchState, RequestState
 from gateway.store.admission import Admitter
 from gateway.store.boots import Boots
-from gateway.store.database import Database, Row, Session, json_array
+from gateway.store.database import Database, Row, Session, json_array, read_aside
 from gateway.store.departures import depart
 from gateway.store.endings import end_queued, read_ending, wish_cancel
 from gateway.store.families import cancel_family, end_family, is_parent
@@ -18,6 +19,10 @@ from gateway.store.naming import own_id, parse_own_id
 from gateway.store.rows import Admission, Arrival, Departure, Ending, LaneKey, Request
 from gateway.store.totals import LaneTotals
 
+#: So many endings are read before others have their turn: a few milliseconds.
+ENDINGS_AT_ONCE = 100
+#: Lines of batches that are forgotten in one transaction.
+FORGET_LINES = 500
 #: No state, no limit worth the name.
 ALL_STATES = tuple(RequestState)
 
@@ -51,14 +56,13 @@ class Requests:
         return await self._database.read(lambda session: read_ending(session, seq))
 
     async def endings(self, seqs: Sequence[int]) -> dict[int, Ending]:
-        """The endings of those that have one."""
-
-        def op(session: Session) -> dict[int, Ending]:
-            ended = session.rows("endings", {"seqs": json_array(seqs)})
-            found = {seq: read_ending(session, seq) for (seq,) in ended}
-            return {seq: ending for seq, ending in found.items() if ending is not None}
-
-        return await self._database.read(op)
+        """The endings of those that have one. Of many, some at a time: others have their turn in between."""
+        found: dict[int, Ending] = {}
+        for first in range(0, len(seqs), ENDINGS_AT_ONCE):
+            if first:
+                await asyncio.sleep(0)
+            found |= await self._database.read(partial(_endings, seqs=seqs[first : first + ENDINGS_AT_ONCE]))
+        return found
 
     async def find(self, client: str | None, job: str, custom_id: str) -> Request | None:
         """A request by its name in `job` or by our own id; of one client, or of any (None: the operator)."""
@@ -83,12 +87,11 @@ class Requests:
             "after_seq": after_seq,
         }
 
-        def read() -> list[Request]:
-            with self._database.reader() as session:
-                found = (read_request(session, seq) for (seq,) in session.rows("listed_requests", params))
-                return [request for request in found if request is not None]
+        def op(session: Session) -> list[Request]:
+            found = (read_request(session, seq) for (seq,) in session.rows("listed_requests", params))
+            return [request for request in found if request is not None]
 
-        return await asyncio.to_thread(read)
+        return await read_aside(self._database, op)
 
     async def cancel(self, seq: int, now: float, ending: Ending) -> Request:
         """A queued request ends with `ending`; one in a batch is marked, and ends with it unless its line is answered.
@@ -147,9 +150,9 @@ class Requests:
         return await self._database.write(op, bulk=True)
 
     async def forget(self, ended_before: float, limit: int) -> int:
-        """Remove what ended so long ago: requests, then batches that have none left. How many requests.
+        """Remove what ended so long ago: requests, then some lines of batches that have none left. How many requests.
 
-        What was paid stays in the bills. A request in a batch stays until the batch is over.
+        What was paid stays in the bills. A request in a batch stays until the batch is over, a batch until its lines are gone.
         """
         now = self._clock.now()
 
@@ -159,30 +162,48 @@ class Requests:
                 session.run_many(query, ({"seq": seq} for (seq,) in rows))
             session.run("forget_runs", {"before": ended_before, "limit": limit})
             session.run("forget_completions", {})
-            batch = session.row("forgettable_batch", {"before": ended_before})
-            if batch is not None:
-                for query in ("keep_bill", "forget_lines", "forget_batch"):
-                    session.run(query, {"batch": batch[0]})
             return len(rows)
 
-        return await self._database.write(op, bulk=True)
+        forgotten = await self._database.write(op, bulk=True)
+        # Whether a batch has no request left is seen by its lines, all of them. Once it has none, none comes to it again.
+        params = {"before": ended_before, "limit": limit}
+        batches = await read_aside(self._database, lambda session: session.rows("forgettable_batches", params))
+        if batches:
+            await self._database.write(lambda session: _forget_batches(session, batches), bulk=True)
+        return forgotten
 
     async def tally(self) -> Mapping[RequestState, int]:
         """How many requests are in each state. Counts indexes, off the loop."""
-        return await asyncio.to_thread(self._tally)
+        return await read_aside(self._database, _tally)
 
-    def _tally(self) -> Mapping[RequestState, int]:
-        with self._database.reader() as session:
-            counts = {
-                query: session.rows(query, {})[0][0] for query in ("count_due", "count_returned", "count_batched")
-            }
-            ended = {RequestState(state): count for state, count in session.rows("count_ended", {})}
-        return {
-            **dict.fromkeys(RequestState, 0),
-            RequestState.QUEUED: counts["count_due"] + counts["count_returned"],
-            RequestState.BATCHED: counts["count_batched"],
-            **ended,
-        }
+
+def _endings(session: Session, seqs: Sequence[int]) -> dict[int, Ending]:
+    ended = session.rows("endings", {"seqs": json_array(seqs)})
+    found = {seq: read_ending(session, seq) for (seq,) in ended}
+    return {seq: ending for seq, ending in found.items() if ending is not None}
+
+
+def _forget_batches(session: Session, batches: Sequence[Row]) -> None:
+    """Put lines of these batches on the bill, oldest batch first, and remove them; then the batches that have none left."""
+    left = FORGET_LINES
+    for (batch,) in batches:
+        params = {"batch": batch, "limit": left}
+        session.run("keep_bill", params)
+        left -= session.run("forget_lines", params)
+        if not left:
+            return
+        session.run("forget_batch", {"batch": batch})
+
+
+def _tally(session: Session) -> Mapping[RequestState, int]:
+    counts = {query: session.rows(query, {})[0][0] for query in ("count_due", "count_returned", "count_batched")}
+    ended = {RequestState(state): count for state, count in session.rows("count_ended", {})}
+    return {
+        **dict.fromkeys(RequestState, 0),
+        RequestState.QUEUED: counts["count_due"] + counts["count_returned"],
+        RequestState.BATCHED: counts["count_batched"],
+        **ended,
+    }
 
 
 def read_request(session: Session, seq: int) -> Request | None:

@@ -145,7 +145,7 @@ SELECT n, seq, attempts, queued_at, cancel_at FROM requests
 WHERE batch = :batch AND state = 'batched' AND n > :after_n ORDER BY n LIMIT :limit;
 
 -- name: members_cancelled
-SELECT n, seq, 1, fingerprint, ordinal, no_store FROM requests
+SELECT n, seq, 1, fingerprint, ordinal, no_store FROM requests INDEXED BY requests_wished
 WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL ORDER BY n;
 
 -- name: insert_line
@@ -190,8 +190,8 @@ SELECT sum(i.input_tokens), sum(r.tokens)
 FROM (SELECT seq, input_tokens FROM lines WHERE batch = :batch AND input_tokens IS NOT NULL LIMIT :limit) i
 JOIN requests r ON r.seq = i.seq;
 
--- name: listed_batches
-SELECT id FROM batches WHERE state IN (SELECT value FROM json_each(:states)) ORDER BY id DESC LIMIT :limit;
+-- name: latest_batches
+SELECT id FROM batches WHERE state = :state ORDER BY id DESC LIMIT :limit;
 
 -- name: fetched_already
 -- Ended, its results on disk, whoever works on it.
@@ -221,21 +221,23 @@ WHERE state IN ('collected', 'dissolved') AND discarded = 0 AND retry_at <= :now
 UPDATE batches SET discarded = 1 WHERE id = :id;
 
 -- name: open_of
-SELECT b.id FROM batches b JOIN lanes l ON l.id = b.lane
+SELECT b.id FROM batches b INDEXED BY batches_live CROSS JOIN lanes l ON l.id = b.lane
 WHERE b.state NOT IN ('collected', 'dissolved') AND l.provider = :provider ORDER BY b.id;
 
 -- name: open_beside
 -- An account without a name is its provider's own.
-SELECT b.id FROM batches b JOIN lanes l ON l.id = b.lane
+SELECT b.id FROM batches b INDEXED BY batches_live CROSS JOIN lanes l ON l.id = b.lane
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.account = :account AND (:account <> '' OR l.provider = :provider)
 ORDER BY b.id;
 
 -- name: open_counts
-SELECT l.provider, b.state, count(*) FROM batches b JOIN lanes l ON l.id = b.lane
+SELECT l.provider, b.state, count(*) FROM batches b INDEXED BY batches_live CROSS JOIN lanes l ON l.id = b.lane
 WHERE b.state NOT IN ('collected', 'dissolved') GROUP BY l.provider, b.state;
 
 -- name: known_remote_ids
-SELECT b.remote_id FROM batches b JOIN lanes l ON l.id = b.lane
+-- Which of these names (a JSON array) a batch of ours has.
+SELECT b.remote_id FROM json_each(:among) j CROSS JOIN batches b INDEXED BY batches_remote ON b.remote_id = j.value
+JOIN lanes l ON l.id = b.lane
 WHERE b.remote_id IS NOT NULL
   AND (l.provider = :provider OR (:account <> '' AND b.account = :account AND b.base_url = :base_url));
 
@@ -244,41 +246,50 @@ WHERE b.remote_id IS NOT NULL
 SELECT b.id FROM batches b
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state = 'sealed' AND b.submissions = 0 AND b.file_id IS NULL
   AND (:batch IS NULL OR b.id = :batch)
-  AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NOT NULL)
+  AND EXISTS (SELECT 1 FROM requests r INDEXED BY requests_wished
+              WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NOT NULL)
 ORDER BY b.id LIMIT :limit;
 
 -- name: cancelled_whole
--- In flight, with unsettled lines, of which nobody wants any. One that came back unsent is not being cancelled any more.
+-- In flight, with unsettled lines, of which nobody wants any: as many wishes as lines, both counted by an index.
+-- One that came back unsent is not being cancelled any more.
 SELECT b.id FROM batches b
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submitting', 'submitted', 'reconciling')
   AND (b.cancel_at IS NULL OR b.state = 'sealed')
-  AND EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched')
-  AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NULL)
+  AND EXISTS (SELECT 1 FROM requests r INDEXED BY requests_wished
+              WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NOT NULL)
+  AND (SELECT count(*) FROM requests r INDEXED BY requests_wished
+       WHERE r.batch = b.id AND r.state = 'batched' AND r.cancel_at IS NOT NULL)
+    = (SELECT count(*) FROM requests r INDEXED BY requests_members WHERE r.batch = b.id AND r.state = 'batched')
 ORDER BY b.id LIMIT :limit;
 
 -- name: unwanted
--- Whether a batch has unsettled lines, and nobody wants any of them.
-SELECT EXISTS (SELECT 1 FROM requests WHERE batch = :batch AND state = 'batched')
-   AND NOT EXISTS (SELECT 1 FROM requests WHERE batch = :batch AND state = 'batched' AND cancel_at IS NULL);
+-- Whether a batch has unsettled lines, and nobody wants any of them: see cancelled_whole.
+SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_wished
+               WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL)
+   AND (SELECT count(*) FROM requests INDEXED BY requests_wished
+        WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL)
+     = (SELECT count(*) FROM requests INDEXED BY requests_members WHERE batch = :batch AND state = 'batched');
 
--- name: forgettable_batch
+-- name: forgettable_batches
 -- Over long ago, remote files gone, no request left. The newest stays, so that its number is never given again.
 SELECT b.id FROM batches b
 WHERE b.state IN ('collected', 'dissolved') AND b.discarded = 1 AND b.retry_at <= :before
   AND b.id < (SELECT max(id) FROM batches)
   AND NOT EXISTS (SELECT 1 FROM lines i JOIN requests r ON r.seq = i.seq WHERE i.batch = b.id AND r.batch = b.id)
-ORDER BY b.retry_at LIMIT 1;
+ORDER BY b.retry_at LIMIT :limit;
 
 -- name: keep_bill
--- Lines are about to be forgotten; their sums are kept.
+-- The first lines of a batch are about to be forgotten; their sums are kept.
 INSERT INTO bills (provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines)
 SELECT l.provider, l.model,
        coalesce(sum(i.state IS NOT NULL), 0), count(*),
        coalesce(sum(i.cost_usd), 0), coalesce(sum(CASE WHEN i.wasted = 0 THEN i.saved_usd END), 0),
        coalesce(sum(CASE WHEN i.wasted = 1 THEN i.cost_usd END), 0), coalesce(sum(i.wasted), 0),
        coalesce(sum(i.billed = 1 AND i.cost_usd IS NULL), 0)
-FROM lines i JOIN batches b ON b.id = i.batch JOIN lanes l ON l.id = b.lane
-WHERE i.batch = :batch GROUP BY l.provider, l.model
+FROM (SELECT * FROM lines WHERE batch = :batch ORDER BY n LIMIT :limit) i
+JOIN batches b ON b.id = i.batch JOIN lanes l ON l.id = b.lane
+WHERE true GROUP BY l.provider, l.model
 ON CONFLICT (provider, model) DO UPDATE SET
     requests = bills.requests + excluded.requests, lines = bills.lines + excluded.lines,
     cost_usd = bills.cost_usd + excluded.cost_usd, saved_usd = bills.saved_usd + excluded.saved_usd,
@@ -286,7 +297,7 @@ ON CONFLICT (provider, model) DO UPDATE SET
     unpriced_lines = bills.unpriced_lines + excluded.unpriced_lines;
 
 -- name: forget_lines
-DELETE FROM lines WHERE batch = :batch;
+DELETE FROM lines WHERE id IN (SELECT id FROM lines WHERE batch = :batch ORDER BY n LIMIT :limit);
 
 -- name: forget_batch
 DELETE FROM batches WHERE id = :batch;
@@ -308,12 +319,13 @@ FROM (
 GROUP BY provider, model ORDER BY provider, model;
 
 -- name: wasted
--- Of all that was paid, what nobody could use. Lines that were of use are only looked at, not joined.
+-- Of all that was paid, what nobody could use. Lines that were of use are not looked at.
 SELECT provider, sum(usd) FROM (
     SELECT provider, 0 AS usd FROM lanes
     UNION ALL
     SELECT provider, wasted_usd FROM bills
     UNION ALL
     SELECT l.provider, coalesce(i.cost_usd, 0)
-    FROM lines i CROSS JOIN batches b ON b.id = i.batch CROSS JOIN lanes l ON l.id = b.lane WHERE i.wasted = 1)
+    FROM lines i INDEXED BY lines_wasted CROSS JOIN batches b ON b.id = i.batch CROSS JOIN lanes l ON l.id = b.lane
+    WHERE i.wasted = 1)
 GROUP BY provider ORDER BY provider;

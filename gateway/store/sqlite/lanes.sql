@@ -37,7 +37,7 @@ FROM lanes l WHERE l.due_count > 0 ORDER BY l.id;
 
 -- name: in_flight
 -- Per lane: batches that are at work, and since when the oldest is sealed.
-SELECT b.lane, count(*), min(b.sealed_at) FROM batches b
+SELECT b.lane, count(*), min(b.sealed_at) FROM batches b INDEXED BY batches_live
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submitting', 'submitted', 'ended')
   AND b.parked_reason IS NULL
 GROUP BY b.lane;
@@ -50,7 +50,7 @@ WHERE lane = :lane AND collected_at IS NOT NULL ORDER BY collected_at DESC LIMIT
 -- name: open_load
 -- Per model of a provider, and of whoever shares its account: open batches and their corrected tokens.
 SELECT l.model, count(*), CAST(sum(b.tokens * l.token_factor) AS INTEGER)
-FROM batches b JOIN lanes l ON l.id = b.lane
+FROM batches b INDEXED BY batches_live CROSS JOIN lanes l ON l.id = b.lane
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'ended'
   AND (l.provider = :provider OR (:account <> '' AND b.account = :account))
 GROUP BY l.model;
@@ -58,7 +58,7 @@ GROUP BY l.model;
 -- name: creates_since
 -- Create calls of the batches that were sent since; of an older batch only its last one counts.
 SELECT coalesce(sum(CASE WHEN b.first_sent_at > :since THEN b.submissions ELSE 1 END), 0)
-FROM batches b JOIN lanes l ON l.id = b.lane
+FROM batches b INDEXED BY batches_sent CROSS JOIN lanes l ON l.id = b.lane
 WHERE b.last_sent_at > :since AND (l.provider = :provider OR (:account <> '' AND b.account = :account));
 
 -- name: park_lane
@@ -125,6 +125,6 @@ UPDATE runs SET held_by = NULL, holders = 0 WHERE (client, run, fingerprint, ord
 -- name: forget_boot
 -- A dead boot that owns and holds nothing. The newest stays, so that its number is never given again.
 DELETE FROM boots WHERE id = :boot
-  AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.owner = :boot)
+  AND NOT EXISTS (SELECT 1 FROM batches b INDEXED BY batches_owned WHERE b.owner = :boot)
   AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.held_by = :boot)
   AND NOT EXISTS (SELECT 1 FROM runs u WHERE u.held_by = :boot);

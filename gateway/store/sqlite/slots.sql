@@ -49,9 +49,9 @@ ORDER BY r.ordinal LIMIT :limit;
 -- name: slots_orphaned
 -- Those a dead boot held and the janitor has not released yet: there are none but for a while after a crash.
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at,
-       coalesce(b.ended_at, b.alive_until), r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
-FROM boots b CROSS JOIN requests r INDEXED BY requests_held ON r.held_by = b.id
-WHERE b.id <> :boot AND (b.ended_at IS NOT NULL OR b.alive_until <= :now)
+       coalesce(d.ended_at, d.alive_until), r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+FROM boots d CROSS JOIN requests r INDEXED BY requests_held ON r.held_by = d.id
+WHERE d.id <> :boot AND (d.ended_at IS NOT NULL OR d.alive_until <= :now)
   AND r.held_by IS NOT NULL AND r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL
 ORDER BY r.deliveries, r.ended_at IS NULL, r.ordinal LIMIT :limit;
 

@@ -247,7 +247,7 @@ class BatchesConformance:
         assert [batch.id for batch in await batches.open_of("sim")] == [first.id, second.id]
         assert [batch.id for batch in await batches.open_beside(first)] == [first.id, second.id]
         assert await batches.open_beside(replace(first, account="other")) == []
-        assert await batches.known_remote_ids(second) == {f"r-{first.id}"}
+        assert await batches.known_remote_ids(second, ["r-0", f"r-{first.id}", "r-x"]) == {f"r-{first.id}"}
         assert await batches.open_counts() == {("sim", BatchState.SUBMITTED): 1, ("sim", BatchState.SEALED): 1}
 
     async def test_a_batch_nobody_wants_is_found(self, desk: Desk) -> None:
