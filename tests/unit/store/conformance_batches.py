@@ -10,7 +10,9 @@ import pytest
 
 from gateway.clock import as_datetime
 from gateway.errors import StaleEpoch
-from gateway.records import BATCH_MOVES, BatchState, RemoteState
+from gateway.records import BATCH_MOVES, BatchState, RemoteState, RequestState
+from gateway.store.batches import SETTLE_AT_MOST
+from gateway.store.database import Session
 from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.rows import LaneKey
 from gateway.store.shipping import BatchRow, Cut
@@ -264,6 +266,27 @@ class BatchesConformance:
         assert (marked.cancel_at, await batches.cancelled_whole(10)) == (now, [])
         assert await batches.cancel_members(99, CANCELLED, now) is None
         assert not await batches.unwanted(99)
+
+    async def test_a_cancel_goes_on_though_the_batch_falls_apart(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A large batch is cancelled some lines at a time: those that go back to their lane meanwhile are not sealed anew."""
+        batch = await desk.claimed(BatchState.SEALED, SETTLE_AT_MOST + 1)
+        write, now = desk.ledger.database.write, desk.clock.now()
+
+        async def then_dissolve(op: Callable[[Session], object], *, bulk: bool = False) -> object:
+            monkeypatch.undo()
+            done = await write(op, bulk=bulk)
+            await desk.ledger.batches.dissolve(batch, now, {})
+            return done
+
+        monkeypatch.setattr(desk.ledger.database, "write", then_dissolve)
+        marked = await desk.ledger.batches.cancel_members(batch.id, CANCELLED, now)
+
+        assert marked == SETTLE_AT_MOST + 1
+        assert (await desk.ledger.requests.tally())[RequestState.CANCELLED] == marked
+        assert await desk.ledger.lanes.windows(now) == []
+        assert all(totals == counted for totals, counted in await desk.totals_and_recount())
 
     async def test_remote_files_are_discarded_once(self, desk: Desk) -> None:
         """A batch that is over is listed until its files are gone, and not before its time."""

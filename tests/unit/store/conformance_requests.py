@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.errors import LedgerError
 from gateway.records import BatchState, RequestState
+from gateway.store.batches import SETTLE_AT_MOST
+from gateway.store.requests import ENDINGS_AT_ONCE
 from gateway.store.rows import Ask
 from tests.unit.store.scenery import CANCELLED, EXPIRED, LANE, Desk, answer, arrival, failure, left, returned, settled
 
@@ -206,6 +210,48 @@ class RequestsConformance:
         assert [bill.cost_usd for bill in await desk.ledger.bills.totals()] == [paid[0].cost_usd + 0.25]
         assert await desk.ledger.bills.wasted() == {"sim": 4.0}
         assert await desk.queue(1) == [4]
+
+    async def test_retention_takes_a_large_batch_in_parts(self, desk: Desk) -> None:
+        """Lines go some at a time, and their batch with the last of them; what was paid is the same in between."""
+        batch = await desk.claimed(BatchState.ENDED, 1)
+        late = [settled(n, cost_usd=2.0) for n in range(1, SETTLE_AT_MOST + 1)]
+        await desk.ledger.batches.settle(batch, late, desk.clock.now())
+        await desk.ledger.batches.discarded(await desk.collect(batch, [settled(0)]))
+        paid = await desk.ledger.bills.totals()
+        desk.clock.jump(1000)
+        await desk.claimed(BatchState.SEALED, 1)
+        still = []
+        for _ in range(2):
+            await desk.ledger.requests.forget(desk.clock.now() - 500, 10)
+            still.append(await desk.ledger.batches.get(batch.id) is not None)
+            assert await desk.ledger.bills.totals() == paid
+            assert await desk.ledger.bills.wasted() == {"sim": 2.0 * SETTLE_AT_MOST}
+
+        assert still == [True, False]
+
+    async def test_retention_takes_many_small_batches_at_once(self, desk: Desk) -> None:
+        """However small they are: batches must not come faster than they are forgotten."""
+        for _ in range(3):
+            done = await desk.collect(await desk.claimed(BatchState.ENDED, 1), [settled(0)])
+            await desk.ledger.batches.discarded(done)
+        desk.clock.jump(1000)
+        last = await desk.claimed(BatchState.SEALED, 1)
+        await desk.ledger.requests.forget(desk.clock.now() - 500, 10)
+
+        assert [batch.id for batch in await desk.ledger.batches.listed()] == [last.id]
+
+    async def test_the_endings_of_many_are_read_by_turns(self, desk: Desk) -> None:
+        """Whoever asks for those of a whole batch lets others have the loop in between."""
+        seqs = await desk.queue(2 * ENDINGS_AT_ONCE + 1)
+        for seq in seqs:
+            await desk.ledger.requests.cancel(seq, desk.clock.now(), CANCELLED)
+        turns, reading = 0, asyncio.create_task(desk.ledger.requests.endings(seqs))
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+        assert set(await reading) == set(seqs)
+        assert turns >= 3
 
     async def test_retention_spares_what_is_still_under_way(self, desk: Desk) -> None:
         """A request is kept while its batch is not collected, while somebody reads it, and if it is the newest of all."""
