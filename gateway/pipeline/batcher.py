@@ -21,7 +21,7 @@ from gateway.metrics import Metrics
 from gateway.records import Limits, new_marker
 from gateway.routing import Router
 from gateway.store.ledger import Ledger
-from gateway.store.shipping import Cut, Load, Window
+from gateway.store.shipping import BatchRow, Cut, Load, Window, account_key
 from gateway.tasks import wait_for_event
 
 #: While arrivals pour in, windows are looked at no more often than this.
@@ -111,6 +111,15 @@ def within_headroom(cut: Cut, limits: Limits, load: Load, window: Window) -> Cut
     return replace(cut, max_tokens=_least(cut.max_tokens, room), at_least_one=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What lanes of one model share that go to one account under the same limits."""
+
+    account: str
+    model: str
+    limits: Limits
+
+
 def _least(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -154,6 +163,7 @@ class Batcher:
     async def tick(self) -> float:
         """Look at every window once; returns the seconds until one may be due without a new arrival.
 
+        Scarce room goes to whoever has waited longest: in any fixed order one busy lane could take all of it for ever.
         While the disk is short nothing is sealed: spools and results would fill it.
         """
         if not self._ledger.database.has_room():
@@ -161,9 +171,9 @@ class Batcher:
         now = self._clock.now()
         while await self._ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
             pass
-        pause = TICK_SECONDS
-        for window in await self._ledger.lanes.windows(now):
-            pause = min(pause, await self._look(window, now))
+        pause, full = TICK_SECONDS, list[Room]()
+        for window in sorted(await self._ledger.lanes.windows(now), key=lambda window: window.oldest_at):
+            pause = min(pause, await self._look(window, now, full))
         return pause
 
     def flush(self) -> None:
@@ -171,8 +181,11 @@ class Batcher:
         self._flushed_at = self._clock.now()
         self._arrived.set()
 
-    async def _look(self, window: Window, now: float) -> float:
-        """Seal a window if it is due and has headroom; returns the seconds until it may be due."""
+    async def _look(self, window: Window, now: float, full: list[Room]) -> float:
+        """Seal a window if it is due and has headroom; returns the seconds until it may be due.
+
+        `full`: where a window that has waited longer found too little room; this one's goes there too if it does not fit.
+        """
         provider = self._router.providers.get(window.lane.provider)
         if provider is not None and not provider.batches:
             return TICK_SECONDS
@@ -191,18 +204,32 @@ class Batcher:
         account = self._accounts.of(provider)
         if not account.may_create():
             return min(TICK_SECONDS, account.seconds_left())
-        load = await self._ledger.lanes.load(provider.name, now, provider.account)
-        cut = within_headroom(most, provider.limits, load, window)
-        if cut is None:
-            return TICK_SECONDS
-        return await self._seal(window, cut, provider, due.reason if isinstance(due, Due) else "flush")
+        return await self._seal_within(window, most, provider, due.reason if isinstance(due, Due) else "flush", full)
 
-    async def _seal(self, window: Window, cut: Cut, provider: ConfiguredProvider, reason: str) -> float:
+    async def _seal_within(
+        self, window: Window, most: Cut, provider: ConfiguredProvider, reason: str, full: list[Room]
+    ) -> float:
+        """Seal what of a window has headroom; returns the seconds until more may be sealed."""
+        account = account_key(provider.account, provider.name)
+        room = Room(account=account, model=window.lane.model, limits=provider.limits)
+        if room in full:
+            # What is left fits only small windows: they would take it again and again, and a large one none.
+            return TICK_SECONDS
+        load = await self._ledger.lanes.load(provider.name, self._clock.now(), provider.account)
+        cut = within_headroom(most, provider.limits, load, window)
+        batch = None if cut is None else await self._seal(window, cut, provider, reason)
+        if batch is None:
+            full.append(room)
+            return TICK_SECONDS
+        return 0.0 if batch.count < window.count else TICK_SECONDS
+
+    async def _seal(self, window: Window, cut: Cut, provider: ConfiguredProvider, reason: str) -> BatchRow | None:
+        """The batch; None: the window was emptied meanwhile, or its first request does not fit into what room is left."""
         batch = await self._ledger.batches.seal(
             window.lane_id, cut, new_marker(), provider.account, provider.home, self._clock.now()
         )
         if batch is None:
-            return TICK_SECONDS
+            return None
         self._metrics.batches_sealed.of(provider.name, reason).inc()
         self._metrics.batch_size.of(provider.name).observe(batch.count)
         self._log.info(
@@ -215,4 +242,4 @@ class Batcher:
             reason=reason,
         )
         self._sealed.set()
-        return 0.0 if batch.count < window.count else TICK_SECONDS
+        return batch

@@ -1,0 +1,110 @@
+"""Where a provider takes little at a time, its lanes have it in turn, those that have waited longest first."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.config import Batching, ProviderTable
+from gateway.endings import failure
+from gateway.records import BatchState
+from gateway.store.rows import Arrival, LaneKey
+from gateway.store.shipping import BatchRow
+from gateway.testing import FakeClock, FakeRemote
+from tests.unit.pipeline.rig import CHAT, Rig, arrival, open_rig
+
+#: Whatever is queued for so long is due, whatever is under way.
+PROMPT = Batching(window_seconds=30, max_window_seconds=30)
+
+
+def asking(text: str, model: str = "m", provider: str = "fake", tokens: int = 100) -> Arrival:
+    """A call of the lane of `model` at `provider`."""
+    return replace(arrival(text, tokens), lane=LaneKey(provider=provider, endpoint=CHAT, model=model))
+
+
+async def over(rig: Rig, batch: BatchRow) -> None:
+    """The batch makes room again."""
+    claimed = await rig.ledger.batches.claim_one(batch.id)
+    assert claimed is not None
+    endings = dict.fromkeys(range(batch.count), failure("attempts_exhausted", "no answer"))
+    await rig.ledger.batches.dissolve(claimed, rig.clock.now(), endings)
+
+
+async def test_no_lane_starves_beside_a_busy_one(tmp_path: Path) -> None:
+    """A model that has always something due does not keep another's requests waiting: the second batch is the other's."""
+    async with open_rig(tmp_path, {"max_open_batches": 1}) as rig:
+        batcher, served = rig.batcher(PROMPT), list[str]()
+        await rig.admit("first")
+        await rig.ledger.requests.admit([asking("other", "other")])
+        for number in range(4):
+            await rig.admit(f"next {number}")
+            await rig.clock.advance(31)
+            await batcher.tick()
+            (batch,) = await rig.batches(BatchState.SEALED)
+            served.append(batch.lane.model)
+            await over(rig, batch)
+        assert served == ["m", "other", "m", "m"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_lane_is_served_within_a_bound(seed: int, tmp_path: Path) -> None:
+    """Under any load, whoever is due sees each other lane served once at most before its own turn comes."""
+    chance = random.Random(seed)
+    places, models = chance.randint(1, 3), [f"m{number}" for number in range(chance.randint(2, 5))]
+    async with open_rig(tmp_path, {"max_open_batches": places}) as rig:
+        batcher, passed, known, number = rig.batcher(PROMPT), defaultdict[str, Counter[str]](Counter), 0, 0
+        for _ in range(30):
+            for model in models:
+                count = chance.choice([0, 0, 1, 1, 7]) if model != models[0] else 3
+                arrivals = [asking(f"{(number := number + 1)}", model) for _ in range(count)]
+                await rig.ledger.requests.admit(arrivals)
+            await rig.clock.advance(31)
+            due = {window.lane.model for window in await rig.ledger.lanes.windows(rig.clock.now())}
+            await batcher.tick()
+            batches = await rig.batches()
+            served, known = [batch.lane.model for batch in batches[known:]], len(batches)
+            for model in due - set(served):
+                passed[model].update(served)
+                assert not passed[model] or max(passed[model].values()) == 1, (model, passed[model])
+            for model in served:
+                passed[model].clear()
+            for batch in await rig.batches(BatchState.SEALED):
+                if chance.random() < 0.5:
+                    await over(rig, batch)
+        assert known > 10
+
+
+def tables(remote: FakeRemote, limits: Mapping[str, object]) -> dict[str, ProviderTable]:
+    """Two tables of one account."""
+    own = {"api_key": "fake-key", "remote": remote}
+    return {
+        name: ProviderTable(name=name, kind="fake", account="acme", settings=own, limits=limits)
+        for name in ("east", "west")
+    }
+
+
+async def test_a_large_request_does_not_starve_beside_small_ones(tmp_path: Path) -> None:
+    """A request that needs nearly all the tokens of an account is not passed for ever by small ones of another table."""
+    clock = FakeClock()
+    both = tables(FakeRemote(clock=clock), {"max_enqueued_tokens": 1_000})
+    async with open_rig(tmp_path, tables=both, clock=clock) as rig:
+        batcher, flying = rig.batcher(PROMPT), list[BatchRow]()
+        await rig.ledger.requests.admit([asking("small", provider="west")])
+        await rig.clock.advance(31)
+        await batcher.tick()
+        await rig.ledger.requests.admit([asking("large", provider="east", tokens=950)])
+        for number in range(6):
+            await rig.clock.advance(31)
+            await rig.ledger.requests.admit([asking(f"small {number}", provider="west")])
+            await rig.clock.advance(31)
+            await batcher.tick()
+            flying = await rig.batches(BatchState.SEALED)
+            if any(batch.lane.provider == "east" for batch in flying):
+                break
+            await over(rig, flying[0])
+        assert [batch.lane.provider for batch in flying] == ["east"]
