@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -133,6 +133,29 @@ class Failures:
             if failure is None:
                 raise
             raise failure from error
+
+    @asynccontextmanager
+    async def stopping(self, runs_on: Callable[[], Awaitable[bool]], what: str = "cancel") -> AsyncIterator[None]:
+        """Around the call that tells a batch to end. A failure counts, as `Retryable`, only if the batch then `runs_on`.
+
+        One that has ended, or is on its way there, may refuse to be told again, each provider with a status of its own.
+        """
+        try:
+            async with self.repeatable(what, refusable=True):
+                yield
+        except (Rejected, Retryable) as failure:
+            if await runs_on():
+                wish = failure.retry_after if isinstance(failure, Retryable) else None
+                raise Retryable(failure.reason, retry_after=wish) from failure
+
+    @asynccontextmanager
+    async def deleting(self, what: str = "discard") -> AsyncIterator[None]:
+        """Around a call that deletes one thing: what is gone already, or is not to be deleted, is passed over."""
+        try:
+            async with self.repeatable(what, refusable=True):
+                yield
+        except (Missing, Rejected):
+            return
 
     def create_failure(self, error: Exception, what: str = CREATE) -> ProviderError | None:
         """What `creating()` makes of `error`; None: it is a bug, or means something already."""

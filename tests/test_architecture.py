@@ -27,6 +27,10 @@ FLOORS = {
     # What failed calls mean, for authors of plugins: errors are all that it knows.
     "failures": 1,
     "rows": 1,
+    # For authors of plugins: objects as providers write them, lists of batches, files on their way.
+    "reading": 1,
+    "listing": 1,
+    "transfers": 1,
     "config": 1,
     "logs": 1,
     "metrics": 1,
@@ -67,7 +71,10 @@ SIDE_ROOMS = {"chat": (0, frozenset[str]()), "sandbox": (1, frozenset[str]()), "
 #: Who starts or checks simulators; nobody else knows that there are any.
 SANDBOX_USERS = {"sandbox", "testing", "plugins", "routing", "app", "run", "cli"}
 #: All that a plugin sees of the gateway.
-PUBLIC_ROOMS = {"records", "errors", "failures", "clock", "provider", "hookspecs", "rows", "chat", "sandbox", "testing"}
+PUBLIC_ROOMS = {
+    *("records", "errors", "failures", "clock", "provider", "hookspecs", "rows", "reading", "listing", "transfers"),
+    *("chat", "sandbox", "testing"),
+}
 #: Rooms that must work the same whoever the provider is.
 PROVIDER_BLIND_ROOMS = {"pipeline", "store", "endpoints", "configured", "routing"}
 PROVIDER_NAMES = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 from urllib.parse import quote
 
 import orjson
@@ -14,30 +14,28 @@ from gateway import (
     Batch,
     Call,
     Limits,
-    Missing,
     Provider,
     ProviderError,
     ProviderSettings,
-    Rejected,
     RemoteBatch,
     Result,
-    Retryable,
 )
 from gateway.clock import Clock
+from gateway.listing import Page, oldest_first, read_list
+from gateway.reading import parse_object
+from gateway.transfers import PIECE_BYTES, append_rows, result_file
 from gateway_anthropic.body import FRAME_BYTES, body_length, create_body
 from gateway_anthropic.decode import decode_error, decode_message, decode_row
 from gateway_anthropic.encode import asked_schema, encode_line, write_params
-from gateway_anthropic.failures import creating, repeatable
+from gateway_anthropic.failures import creating, deleting, repeatable, stopping
 from gateway_anthropic.remote import (
     PAGE,
     STATES,
     STOPPING,
+    created,
     cursor,
     listed,
     may_be,
-    oldest_first,
-    parse_object,
-    past,
     remote_batch,
     status_of,
 )
@@ -48,8 +46,6 @@ if TYPE_CHECKING:
     import httpx2
 
 _BATCHES = "/v1/messages/batches"
-_MAX_PAGES = 1_000
-_CHUNK_BYTES = 1 << 18
 
 
 class AnthropicProvider(Provider):
@@ -131,35 +127,16 @@ class AnthropicProvider(Provider):
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches of the workspace that have as many requests and are not too old; oldest first."""
-        horizon = batch.listed_since
-        found: dict[str, RemoteBatch] = {}
+        since = batch.listed_since
         async with repeatable("list", named=False):
-            async for remotes in self._pages(horizon):
-                found |= {remote.remote_id: remote for remote in remotes if may_be(remote, batch, horizon)}
-        return oldest_first(found.values())
+            items = read_list(self._page, since=since, created=created)
+            return oldest_first([remote async for item in items if may_be(remote := self._read(item), batch, since)])
 
     async def list_ours(self, since: datetime) -> list[RemoteBatch]:
         """Every batch of the workspace made since then: nothing in the list says whose it is."""
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for remotes in self._pages(since):
-                recent = (remote for remote in remotes if remote.created is None or remote.created >= since)
-                found |= {remote.remote_id: remote for remote in recent}
-        return oldest_first(found.values())
-
-    async def _pages(self, horizon: datetime | None) -> AsyncIterator[Sequence[RemoteBatch]]:
-        """The workspace's list, page by page, back to `horizon`. Raises unless that whole list was read."""
-        before, after = None, None
-        for _ in range(_MAX_PAGES):
-            content = await self._page(after)
-            items = listed(content)
-            remotes = [self._read(item) for item in items]
-            yield remotes
-            after = cursor(content, items)
-            if after is None or past(horizon, before, remotes):
-                return
-            before = remotes[-1].created if remotes else before
-        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+            items = read_list(self._page, since=since, created=created)
+            return oldest_first([self._read(item) async for item in items], since=since)
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is now; it is never refused as a whole, and shows no progress before its end."""
@@ -171,7 +148,7 @@ class AnthropicProvider(Provider):
         import anthropic
         import httpx2
 
-        with _open(to, "wb") as target:
+        with result_file(to) as target:
             async with repeatable("fetch"):
                 response = cast(
                     "httpx2.Response",
@@ -184,7 +161,7 @@ class AnthropicProvider(Provider):
                     ),
                 )
                 try:
-                    await _download(response, target)
+                    await append_rows(response.aiter_bytes(PIECE_BYTES), target)
                 finally:
                     await response.aclose()
 
@@ -192,14 +169,8 @@ class AnthropicProvider(Provider):
         """Ask for the end; a batch that has ended, or is on its way there, is left as it is."""
         import httpx2
 
-        try:
-            async with repeatable("cancel", refusable=True):
-                await self._client.post(_path(remote, "/cancel"), cast_to=httpx2.Response)
-        except (Rejected, Retryable) as refused:
-            async with repeatable("poll"):
-                status = status_of(parse_object((await self._get(_path(remote))).content))
-            if status not in STOPPING:
-                raise Retryable(refused.reason) from refused
+        async with stopping(lambda: self._runs_on(remote)):
+            await self._client.post(_path(remote, "/cancel"), cast_to=httpx2.Response)
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the remote batch if so configured; there are no files."""
@@ -207,11 +178,8 @@ class AnthropicProvider(Provider):
 
         if remote is None or not self._own.delete_batches:
             return
-        try:
-            async with repeatable("discard", refusable=True):
-                await self._client.delete(_path(remote), cast_to=httpx2.Response)
-        except (Missing, Rejected):
-            return
+        async with deleting():
+            await self._client.delete(_path(remote), cast_to=httpx2.Response)
 
     async def complete(self, call: Call) -> Result:
         """One Message at once. An answer of any status is a result; no answer raises as a create call does."""
@@ -238,10 +206,17 @@ class AnthropicProvider(Provider):
         """Close the SDK's connections."""
         await self._client.close()
 
-    async def _page(self, after: str | None) -> dict[str, object]:
+    async def _page(self, after: str | None) -> Page:
         """One page of the workspace's batches, newest first as far as is known."""
         query = f"?limit={PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
-        return parse_object((await self._get(_BATCHES + query)).content)
+        content = parse_object((await self._get(_BATCHES + query)).content)
+        items = listed(content)
+        return Page(items=items, after=cursor(content, items))
+
+    async def _runs_on(self, remote: RemoteBatch) -> bool:
+        """Whether the batch has neither ended nor been told to."""
+        async with repeatable("poll"):
+            return status_of(parse_object((await self._get(_path(remote))).content)) not in STOPPING
 
     async def _get(self, path: str) -> httpx2.Response:
         import httpx2
@@ -257,20 +232,3 @@ class AnthropicProvider(Provider):
 
 def _path(remote: RemoteBatch, suffix: str = "") -> str:
     return f"{_BATCHES}/{quote(remote.remote_id, safe='')}{suffix}"
-
-
-async def _download(response: httpx2.Response, target: IO[bytes]) -> None:
-    """The bytes of `response`; the last row gets the newline that it may lack.
-
-    A body shorter than was promised, by length or by chunks, is a transport failure to the HTTP library.
-    """
-    last = b"\n"
-    async for chunk in response.aiter_bytes(_CHUNK_BYTES):
-        target.write(chunk)
-        last = chunk[-1:] or last
-    if last != b"\n":
-        target.write(b"\n")
-
-
-def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
-    return path.open(mode)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 
-import orjson
-
 from gateway import Ambiguous, Batch, RemoteBatch, RemoteState
+from gateway.reading import count, mapping, moment
 
 #: The provider's words -> ours. Unknown words count as running.
 STATES: Mapping[str, RemoteState] = MappingProxyType(
@@ -26,29 +24,18 @@ STOPPING = frozenset({"canceling", "cancelling", "ended"})
 PAGE = 1_000
 
 
-def parse_object(content: bytes) -> dict[str, object]:
-    """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
-    try:
-        parsed = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Ambiguous("the answer is not a JSON object")
-    return parsed
-
-
 def remote_batch(content: Mapping[str, object]) -> RemoteBatch:
     """The batch that `content` describes. Raises `Ambiguous` when it has no id."""
     remote_id = content.get("id")
     if not isinstance(remote_id, str) or not remote_id:
         raise Ambiguous("the answer names no batch")
-    counts = content.get("request_counts")
-    counted = {name: count for name, count in counts.items() if _is_count(count)} if isinstance(counts, dict) else {}
+    counts = mapping(content.get("request_counts"))
+    counted = {name: known for name, number in counts.items() if (known := count(number)) is not None}
     total = sum(counted.values()) or None
     return RemoteBatch(
         remote_id=remote_id,
         state=STATES.get(status_of(content), RemoteState.RUNNING),
-        created=moment(content.get("created_at")),
+        created=created(content),
         total=total,
         done=None if total is None else total - counted.get("processing", 0),
     )
@@ -82,34 +69,6 @@ def may_be(remote: RemoteBatch, batch: Batch, horizon: datetime | None) -> bool:
     return horizon is None or remote.created is None or remote.created >= horizon
 
 
-def past(horizon: datetime | None, before: datetime | None, remotes: Sequence[RemoteBatch]) -> bool:
-    """Whether everything behind this page is older than `horizon`; `before` is the last time of the page before.
-
-    That the list is newest first counts only if this very page shows it.
-    """
-    known = [remote.created for remote in remotes if remote.created is not None]
-    if horizon is None or len(known) < len(remotes) or not known or known[-1] >= horizon:
-        return False
-    whole = known if before is None else [before, *known]
-    return whole[0] > whole[-1] and all(earlier >= later for earlier, later in pairwise(whole))
-
-
-def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    """By time of creation; unknown times last."""
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda remote: (remote.created or latest, remote.remote_id))
-
-
-def moment(stamp: object) -> datetime | None:
-    """A time in RFC 3339; None when it is none."""
-    if not isinstance(stamp, str):
-        return None
-    try:
-        read = datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
-    return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
-
-
-def _is_count(content: object) -> bool:
-    return isinstance(content, int) and not isinstance(content, bool) and content >= 0
+def created(content: Mapping[str, object]) -> datetime | None:
+    """When a batch was made."""
+    return moment(content.get("created_at"))

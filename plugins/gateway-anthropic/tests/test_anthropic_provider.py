@@ -235,8 +235,8 @@ async def test_the_whole_relevant_list_is_read(lab: Lab, monkeypatch: pytest.Mon
     found = await lab.provider.find(replace(lab.seal(chat()), first_sent=before))
 
     assert [remote.remote_id for remote in found] == [ours.remote_id]
-    # 19 batches are young enough; all 33 would be seven pages.
-    assert lab.simulator.ledger.calls["list"] - calls == 4
+    # 19 batches are young enough, so the fifth page is the first that is wholly too old; all 33 would be seven pages.
+    assert lab.simulator.ledger.calls["list"] - calls == 5
 
 
 async def test_a_list_that_breaks_off_is_no_list(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

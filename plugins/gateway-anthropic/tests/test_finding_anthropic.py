@@ -6,36 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from gateway import Batch, RemoteBatch, RemoteState, Retryable
-from gateway.clock import as_datetime
+from gateway import Batch, Retryable
+from gateway.listing import Page
 from gateway.testing import FakeClock
 from gateway_anthropic import AnthropicProvider
-from gateway_anthropic.remote import oldest_first
 from gateway_anthropic.settings import AnthropicSettings
 
 
 class Endless(AnthropicProvider):
     """A workspace whose list goes on and on."""
 
-    async def _page(self, after: str | None) -> dict[str, object]:
-        return {"data": [{"id": f"msgbatch_{after}"[-20:]}], "has_more": True, "last_id": f"{after}x"[-9:]}
+    async def _page(self, after: str | None) -> Page:
+        return Page(items=[{"id": f"msgbatch_{after}"}], after=f"{after}x")
 
 
 async def test_a_list_that_never_ends_is_no_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pages there are: ours may stand on the next one, so that it is not sent again."""
-    monkeypatch.setattr("gateway_anthropic.provider._MAX_PAGES", 3)
+    monkeypatch.setattr("gateway.listing.MOST_PAGES", 3)
     provider = Endless("x", AnthropicSettings.model_validate({"api_key": "k"}), FakeClock(), tmp_path)
     batch = Batch(marker="m" * 20, endpoint="/v1/chat/completions", model="m", count=1, size=1, spool=tmp_path / "x")
     with pytest.raises(Retryable):
         await provider.find(batch)
     await provider.aclose()
-
-
-def test_the_oldest_comes_first() -> None:
-    """Of several batches of one create the oldest is ours, whatever the order of the list; unknown times come last."""
-    seen = [
-        RemoteBatch(remote_id=name, state=RemoteState.RUNNING, created=None if at is None else as_datetime(at))
-        for name, at in (("c", 30.0), ("unknown", None), ("a", 10.0), ("b", 20.0))
-    ]
-
-    assert [remote.remote_id for remote in oldest_first(seen)] == ["a", "b", "c", "unknown"]

@@ -9,7 +9,7 @@ import orjson
 
 from gateway import ErrorBody, Result
 from gateway.chat import Called, ChatUsage, Choice, Finish, Token, completion
-from gateway_gemini.reading import count, items, mapping, number, text
+from gateway.reading import count, items, mapping, number, text
 from gateway_gemini.signatures import caller_id
 
 #: `finishReason` of google-genai 3.4.0 -> OpenAI's. Unknown ones count as stop.

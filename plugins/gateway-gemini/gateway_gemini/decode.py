@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway import Result
+from gateway.reading import count, items, mapping, number, text
 from gateway.rows import json_row, unreadable
 from gateway_gemini.answer import chat_answer, failed
-from gateway_gemini.reading import count, items, mapping, number, text
 
 
 def decode_row(row: bytes) -> Result:

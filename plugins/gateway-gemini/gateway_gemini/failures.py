@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from gateway import Missing, ProviderError, Retryable, TokenLimit, Unauthorised
 from gateway.failures import CREATE, Answered, Failures, retry_after, seconds
-from gateway_gemini.reading import items, mapping, text
+from gateway.reading import items, mapping, text
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 #: Seconds to wait when a create call does not see the file that was just uploaded.
@@ -94,3 +94,4 @@ def _wish(headers: Mapping[str, str], error: Mapping[str, object]) -> float | No
 
 FAILURES = Failures(read=read, judge=judge)
 creating, repeatable = FAILURES.creating, FAILURES.repeatable
+stopping, deleting = FAILURES.stopping, FAILURES.deleting

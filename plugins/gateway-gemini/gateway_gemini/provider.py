@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, ClassVar, Literal, cast
+from typing import ClassVar, cast
 
 import orjson
 
@@ -15,10 +15,8 @@ from gateway import (
     Batch,
     Call,
     Limits,
-    Missing,
     Provider,
     ProviderSettings,
-    Rejected,
     RemoteBatch,
     RemoteState,
     Result,
@@ -26,11 +24,13 @@ from gateway import (
 )
 from gateway.clock import Clock
 from gateway.failures import StatusError
+from gateway.listing import Page, oldest_first, read_list
+from gateway.reading import items, mapping, text
 from gateway_gemini.answer import failed
 from gateway_gemini.decode import decode_response, decode_row
 from gateway_gemini.encode import EMBEDDINGS, asked_schema, dropped, encode_line, frame_line, inline_row, request_in
-from gateway_gemini.failures import already_exists, creating, is_about_key, read, repeatable
-from gateway_gemini.reading import count, items, mapping, text
+from gateway_gemini.failures import creating, is_about_key, repeatable, stopping
+from gateway_gemini.files import Files
 from gateway_gemini.remote import (
     RESULT_FILE,
     STATES,
@@ -38,7 +38,6 @@ from gateway_gemini.remote import (
     inlined_rows,
     is_ours,
     marker_of,
-    oldest_first,
     remote_batch,
     result_file,
     state_name,
@@ -47,9 +46,6 @@ from gateway_gemini.settings import GeminiSettings
 from gateway_gemini.wire import Wire, model_path
 
 _PAGE = 100
-_MAX_PAGES = 10_000
-_BROKEN_FILE = "FAILED"
-_PENDING_FILE = "PROCESSING"
 
 
 class GeminiProvider(Provider):
@@ -73,6 +69,7 @@ class GeminiProvider(Provider):
         self._own = cast("GeminiSettings", settings)
         self._dialect = self._own.dialect()
         self._wire = Wire(self._own)
+        self._files = Files(self._wire, clock, self._own.upload_wait_seconds)
 
     def encode(self, call: Call) -> bytes:
         """The caller's request in Gemini's words."""
@@ -95,16 +92,8 @@ class GeminiProvider(Provider):
         return decode_row(row)
 
     async def upload(self, batch: Batch) -> str | None:
-        """Upload the spool as `files/MARKER`; None where the batch will go inside the create call.
-
-        The name is ours, so a second upload finds the first: a file that is there and whole is used as it is.
-        """
-        if batch.size <= self._own.inline_max_bytes:
-            return None
-        async with repeatable("upload", refusable=True, named=False):
-            file = await self._sent_file(batch)
-            await self._until_usable(file)
-        return f"files/{batch.marker}"
+        """Upload the spool as `files/MARKER`; None where the batch will go inside the create call."""
+        return None if batch.size <= self._own.inline_max_bytes else await self._files.upload(batch)
 
     async def submit(self, batch: Batch) -> RemoteBatch:
         """One create call, with the marker as display name."""
@@ -131,37 +120,22 @@ class GeminiProvider(Provider):
 
         The list is read to its end: no order of it is documented, and it cannot be filtered.
         """
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for listed in self._pages():
-                ours = [self._read(item) for item in listed if is_ours(item, batch)]
-                found |= {remote.remote_id: remote for remote in ours}
-        return oldest_first(found.values())
+            return oldest_first([self._read(item) async for item in read_list(self._page) if is_ours(item, batch)])
 
     async def list_ours(self, since: datetime) -> list[RemoteBatch]:
         """Batches of the account's list whose display name has a marker; the list is read to its end."""
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for listed in self._pages():
-                ours = [replace(self._read(item), marker=marker) for item in listed if (marker := marker_of(item))]
-                found |= {
-                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
-                }
-        return oldest_first(found.values())
+            listed = read_list(self._page)
+            ours = [replace(self._read(item), marker=marker) async for item in listed if (marker := marker_of(item))]
+        return oldest_first(ours, since=since)
 
-    async def _pages(self) -> AsyncIterator[Sequence[Mapping[str, object]]]:
-        """The account's whole list, page by page."""
-        token, seen = "", set[str]()
-        while True:
-            query: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": token} if token else {})
-            page = await self._wire.call("GET", "batches", query=query)
-            yield [mapping(item) for item in items(page.get("operations")) or items(page.get("batches"))]
-            seen.add(token)
-            token = text(page.get("nextPageToken")) or ""
-            if not token:
-                return
-            if token in seen or len(seen) > _MAX_PAGES:
-                raise Retryable(f"list: not at its end after {len(seen)} pages")
+    async def _page(self, after: str | None) -> Page:
+        """One page of the account's list."""
+        query: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": after} if after else {})
+        page = await self._wire.call("GET", "batches", query=query)
+        listed = items(page.get("operations")) or items(page.get("batches"))
+        return Page(items=[mapping(item) for item in listed], after=text(page.get("nextPageToken")))
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is now."""
@@ -175,19 +149,13 @@ class GeminiProvider(Provider):
             file = result_file(operation)
             if file is None:
                 await asyncio.to_thread(_write_rows, operation, to)
-                return
-            with _open(to, "w+b") as target:
-                await self._wire.sdk.files.download(file=file, destination=cast("str", target))
-                _end_line(target)
+            else:
+                await self._files.download(file, to)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """Ask for the end of a batch; one that has ended is left as it is."""
-        try:
-            async with repeatable("cancel", refusable=True):
-                await self._wire.call("POST", f"{remote.remote_id}:cancel", content=b"{}")
-        except (Rejected, Retryable) as refused:
-            if (await self.poll(remote)).state is RemoteState.RUNNING:
-                raise Retryable(refused.reason) from refused
+        async with stopping(lambda: self._runs_on(remote)):
+            await self._wire.call("POST", f"{remote.remote_id}:cancel", content=b"{}")
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the input file, the result file, and the batch itself once it has ended: `find` reads the whole list."""
@@ -197,7 +165,7 @@ class GeminiProvider(Provider):
             names.append(remote.remote_id if remote.state is not RemoteState.RUNNING else None)
         for name in names:
             if name:
-                await self._delete(name)
+                await self._files.delete(name)
 
     async def complete(self, call: Call) -> Result:
         """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
@@ -223,60 +191,16 @@ class GeminiProvider(Provider):
         """Close the SDK's connections."""
         await self._wire.aclose()
 
+    async def _runs_on(self, remote: RemoteBatch) -> bool:
+        """Whether the batch has not ended."""
+        return (await self.poll(remote)).state is RemoteState.RUNNING
+
     def _read(self, operation: Mapping[str, object]) -> RemoteBatch:
         """The batch in `operation`; a state that is not known is named in the log once."""
         state = state_name(operation)
         remote = remote_batch(operation)
         self.note_state(state, STATES, treated_as=remote.state)
         return remote
-
-    async def _sent_file(self, batch: Batch) -> Mapping[str, object]:
-        """The file, uploaded now or before."""
-        name = f"files/{batch.marker}"
-        try:
-            sent = await self._wire.upload(batch.spool, name=name, display_name=f"{display_name(batch.marker)}.jsonl")
-        except (KeyError, ValueError, TypeError) as error:
-            # What the SDK raises for an answer without an upload address, or without a file at the end.
-            raise Retryable(f"upload: {type(error).__name__}") from error
-        except Exception as error:
-            answer = read(error)
-            if answer is None or not already_exists(answer):
-                raise
-            return await self._present_file(name, batch.size)
-        return {"name": sent.name or name, "state": getattr(sent.state, "value", None)}
-
-    async def _present_file(self, name: str, size: int) -> Mapping[str, object]:
-        """The file of that name; if it is not whole, it is deleted and the upload may be tried again."""
-        try:
-            file = await self._wire.call("GET", name)
-        except StatusError as error:
-            raise Retryable(f"upload: {name} is taken and cannot be read: {error}") from error
-        if count(file.get("sizeBytes")) == size and file.get("state") != _BROKEN_FILE:
-            return file
-        await self._delete(name)
-        raise Retryable(f"upload: {name} was there and not whole; it has been deleted", retry_after=1.0)
-
-    async def _until_usable(self, file: Mapping[str, object]) -> None:
-        """Wait while the provider still reads the file."""
-        deadline = self.clock.monotonic() + self._own.upload_wait_seconds
-        pause = 0.5
-        name = text(file.get("name")) or ""
-        while file.get("state") == _PENDING_FILE:
-            if self.clock.monotonic() + pause > deadline:
-                raise Retryable(f"upload: {name} is still being read by the provider")
-            await self.clock.sleep(pause)
-            pause = min(pause * 2, 10.0)
-            file = await self._wire.call("GET", name)
-        if file.get("state") == _BROKEN_FILE:
-            reason = text(mapping(file.get("error")).get("message")) or "no reason given"
-            raise Rejected(f"upload: the provider cannot use the file: {reason[:200]}")
-
-    async def _delete(self, name: str) -> None:
-        try:
-            async with repeatable("discard", refusable=True):
-                await self._wire.call("DELETE", name)
-        except (Missing, Rejected):
-            return
 
 
 def _inline_rows(spool: Path) -> list[bytes]:
@@ -288,16 +212,3 @@ def _write_rows(operation: Mapping[str, object], to: Path) -> None:
     with to.open("wb") as target:
         for row in inlined_rows(operation):
             target.write(row + b"\n")
-
-
-def _open(path: Path, mode: Literal["w+b"]) -> IO[bytes]:
-    """`path` opened, for the SDK to write to piece by piece."""
-    return path.open(mode)
-
-
-def _end_line(target: IO[bytes]) -> None:
-    """Give the last row the newline that it may lack."""
-    if target.tell():
-        target.seek(-1, 2)
-        if target.read(1) != b"\n":
-            target.write(b"\n")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import orjson
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway.reading import count, items, mapping, moment, text
 from gateway.records import is_marker
-from gateway_gemini.reading import count, items, mapping, moment, text
 
 #: The state without its prefix, `BATCH_STATE_` or `JOB_STATE_` -> ours. FAILED is looked at more closely.
 STATES: Mapping[str, RemoteState] = MappingProxyType(
@@ -41,17 +40,6 @@ RESULT_FILE = "responses_file"
 def display_name(marker: str) -> str:
     """The name that carries the marker."""
     return _MARK + marker
-
-
-def parse_object(content: bytes) -> dict[str, object]:
-    """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
-    try:
-        parsed = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Ambiguous("the answer is not a JSON object")
-    return parsed
 
 
 def remote_batch(operation: Mapping[str, object]) -> RemoteBatch:
@@ -130,12 +118,6 @@ def marker_of(operation: Mapping[str, object]) -> str | None:
     name = text(_about(operation).get("displayName")) or ""
     marker = name.removeprefix(_MARK)
     return marker if name.startswith(_MARK) and is_marker(marker) else None
-
-
-def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    """By time of creation; unknown times last."""
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda remote: (remote.created or latest, remote.remote_id))
 
 
 def _state(operation: Mapping[str, object]) -> RemoteState:

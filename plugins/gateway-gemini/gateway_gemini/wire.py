@@ -17,8 +17,8 @@ from urllib.parse import quote
 import orjson
 
 from gateway.failures import StatusError
+from gateway.reading import parse_object
 from gateway_gemini.failures import answered
-from gateway_gemini.remote import parse_object
 from gateway_gemini.settings import GeminiSettings
 
 if TYPE_CHECKING:

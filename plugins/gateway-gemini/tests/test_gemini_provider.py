@@ -99,9 +99,9 @@ async def test_an_upload_waits_until_the_file_is_read(lab: Lab) -> None:
     assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
 
     simulator(lab).settings = replace(lab.simulator.settings, file_pending_seconds=1_000_000)
-    with pytest.raises(Retryable, match="still being read"):
+    with pytest.raises(Retryable, match="still PROCESSING"):
         await lab.provider.upload(lab.seal(chat("x"), marker="z" * 20))
-    with pytest.raises(Retryable, match="still being read"):
+    with pytest.raises(Retryable, match="still PROCESSING"):
         await lab.provider.upload(lab.seal(chat("x"), marker="z" * 20))
 
 

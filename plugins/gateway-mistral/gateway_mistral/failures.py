@@ -52,3 +52,4 @@ def _names_file(text: str, file_id: str) -> bool:
 
 FAILURES = failures_with()
 creating, repeatable = FAILURES.creating, FAILURES.repeatable
+stopping, deleting = FAILURES.stopping, FAILURES.deleting

@@ -14,11 +14,9 @@ from gateway import (
     Batch,
     Call,
     Limits,
-    Missing,
     Provider,
     ProviderError,
     ProviderSettings,
-    Rejected,
     RemoteBatch,
     RemoteState,
     Result,
@@ -26,32 +24,22 @@ from gateway import (
 )
 from gateway.clock import Clock
 from gateway.failures import StatusError
+from gateway.listing import oldest_first, read_list
+from gateway.reading import parse_object
+from gateway.transfers import PIECE_BYTES, append_rows, opened, result_file
 from gateway_mistral.decode import decode_response, decode_row
 from gateway_mistral.encode import CHAT, dropped_fields, encode_body, encode_line
-from gateway_mistral.failures import creating, failures_with, repeatable
+from gateway_mistral.failures import creating, deleting, failures_with, repeatable, stopping
+from gateway_mistral.listing import PAGE, Numbered, is_ours, marker_of
 from gateway_mistral.outputs import rows_within
-from gateway_mistral.remote import (
-    PAGE,
-    RESULT_FILES,
-    STATES,
-    STOPPING,
-    is_ours,
-    listed,
-    marker_of,
-    oldest_first,
-    parse_object,
-    remote_batch,
-    status_of,
-)
+from gateway_mistral.remote import RESULT_FILES, STATES, STOPPING, remote_batch, status_of
 from gateway_mistral.settings import MOST_INLINE, MistralSettings
-from gateway_mistral.wire import Wire, inline_body, inline_head, inline_length, job_fields, opened, seen
+from gateway_mistral.wire import Wire, inline_body, inline_head, inline_length, job_fields, seen
 
 if TYPE_CHECKING:
     from mistralai.client.models import APIEndpoint
 
 _JOBS = "/v1/batch/jobs"
-_MAX_PAGES = 2_000
-_CHUNK_BYTES = 1 << 18
 
 
 class MistralProvider(Provider):
@@ -98,7 +86,7 @@ class MistralProvider(Provider):
         if self._fits_inline(batch):
             return None
         async with repeatable("upload", refusable=True, named=False):
-            with opened(batch.spool, "rb") as spool:
+            with opened(batch.spool) as spool:
                 file = await seen(
                     self._wire.sdk.files.upload_async(
                         file={"file_name": f"{batch.marker}.jsonl", "content": spool},
@@ -135,39 +123,28 @@ class MistralProvider(Provider):
 
         The server's filter by metadata is not relied on; every page is read and every row looked at.
         """
-        horizon = batch.listed_since
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for items in self._pages(horizon):
-                ours = [self._read(item) for item in items if is_ours(item, batch)]
-                found |= {remote.remote_id: remote for remote in ours}
-        return oldest_first(found.values())
+            items = self._listed(batch.listed_since)
+            return oldest_first([self._read(item) async for item in items if is_ours(item, batch)])
 
     async def list_ours(self, since: datetime) -> list[RemoteBatch]:
         """Jobs of the workspace whose metadata has a marker."""
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for items in self._pages(since):
-                ours = [replace(self._read(item), marker=marker) for item in items if (marker := marker_of(item))]
-                found |= {
-                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
-                }
-        return oldest_first(found.values())
+            items = self._listed(since)
+            ours = [replace(self._read(item), marker=marker) async for item in items if (marker := marker_of(item))]
+        return oldest_first(ours, since=since)
 
-    async def _pages(self, since: datetime | None) -> AsyncIterator[Sequence[Mapping[str, object]]]:
-        """The jobs created since then (None: all), page by page. Raises unless that whole list was read."""
-        known: set[object] = set()
-        for number in range(_MAX_PAGES):
-            page = await self._page(number, since)
-            items = listed(page)
-            yield items
-            fresh = {str(item.get("id")) for item in items} - known
-            known |= fresh
-            if not items or (not fresh and _is_whole(page, len(known))):
-                return
-            if not fresh:
-                raise Retryable("list: the same page came twice")
-        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+    def _listed(self, since: datetime | None) -> AsyncIterator[Mapping[str, object]]:
+        """The jobs created since then (None: all). Raises unless that whole list was read."""
+        from mistralai.client.types import UNSET
+
+        after = UNSET if since is None else since
+
+        async def ask(number: int) -> Mapping[str, object]:
+            jobs = self._wire.sdk.batch.jobs
+            return await seen(jobs.list_async(page=number, page_size=PAGE, created_after=after, order_by="-created"))
+
+        return read_list(Numbered(ask).page)
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The job, without its results."""
@@ -177,33 +154,24 @@ class MistralProvider(Provider):
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
         """Download the output file, then the error file; a job that has neither is asked for its results inline."""
         files = [remote.where[field] for field in RESULT_FILES if remote.where.get(field)]
-        with opened(to, "wb") as target:
+        with result_file(to) as target:
             for file_id in files:
                 async with repeatable("fetch"):
-                    last = await self._download(f"/v1/files/{file_id}/content", target)
-                if last not in (b"", b"\n"):
-                    target.write(b"\n")
+                    await self._download(f"/v1/files/{file_id}/content", target)
             if not files:
                 await self._fetch_inline(remote, to, target)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """Ask for the job's end; a job that has ended, or is on its way there, is left as it is."""
-        try:
-            async with repeatable("cancel", refusable=True):
-                await seen(self._wire.sdk.batch.jobs.cancel_async(job_id=remote.remote_id))
-        except (Rejected, Retryable) as failure:
-            if await self._runs_on(remote):
-                raise Retryable(failure.reason) from failure
+        async with stopping(lambda: self._runs_on(remote)):
+            await seen(self._wire.sdk.batch.jobs.cancel_async(job_id=remote.remote_id))
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the input file and the result files; the job itself stays."""
         names = {batch.file_id, *(remote.where.values() if remote is not None else ())}
         for file_id in sorted(name for name in names if name):
-            try:
-                async with repeatable("discard", refusable=True):
-                    await seen(self._wire.sdk.files.delete_async(file_id=file_id))
-            except (Missing, Rejected):
-                continue
+            async with deleting():
+                await seen(self._wire.sdk.files.delete_async(file_id=file_id))
 
     async def complete(self, call: Call) -> Result:
         """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
@@ -228,20 +196,11 @@ class MistralProvider(Provider):
     async def _create_inline(self, batch: Batch) -> dict[str, object]:
         """The lines go from the spool to the socket as they are."""
         head = inline_head(batch, self._own.timeout_hours)
-        with opened(batch.spool, "rb") as spool:
+        with opened(batch.spool) as spool:
             size = spool.seek(0, 2)
             spool.seek(0)
             body = inline_body(head, spool, size)
             return parse_object(await self._wire.post(_JOBS, body, inline_length(head, size)))
-
-    async def _page(self, number: int, since: datetime | None) -> dict[str, object]:
-        """One page of the jobs that were created since then; None: of all."""
-        from mistralai.client.types import UNSET
-
-        after = UNSET if since is None else since
-        return await seen(
-            self._wire.sdk.batch.jobs.list_async(page=number, page_size=PAGE, created_after=after, order_by="-created")
-        )
 
     async def _job(self, remote: RemoteBatch) -> dict[str, object]:
         return await seen(self._wire.sdk.batch.jobs.get_async(job_id=remote.remote_id))
@@ -258,23 +217,16 @@ class MistralProvider(Provider):
         self.note_state(status, STATES)
         return remote_batch(job)
 
-    async def _download(self, path: str, target: IO[bytes], query: Mapping[str, str] | None = None) -> bytes:
-        """Append a download as it comes, and return its last byte.
-
-        A body shorter than was promised, by length or by chunks, is a transport failure to the HTTP library.
-        """
-        last = b""
+    async def _download(self, path: str, target: IO[bytes], query: Mapping[str, str] | None = None) -> None:
+        """Append a download as it comes."""
         async with self._wire.stream(path, query) as response:
-            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
-                target.write(chunk)
-                last = chunk[-1:] or last
-        return last
+            await append_rows(response.aiter_bytes(PIECE_BYTES), target)
 
     async def _fetch_inline(self, remote: RemoteBatch, to: Path, target: IO[bytes]) -> None:
         """The job with its results inside, by way of a file beside `to`."""
         whole = to.with_name(f"{to.name}.job")
         try:
-            with opened(whole, "wb") as job:
+            with result_file(whole) as job:
                 async with repeatable("fetch"):
                     await self._download(f"{_JOBS}/{remote.remote_id}", job, {"inline": "true"})
             await asyncio.to_thread(_split, whole, target)
@@ -282,15 +234,9 @@ class MistralProvider(Provider):
             whole.unlink(missing_ok=True)
 
 
-def _is_whole(page: Mapping[str, object], seen: int) -> bool:
-    """Whether all that there is has been seen, by a `total` that is asked only where pages do not end by themselves."""
-    total = page.get("total")
-    return isinstance(total, int) and seen >= total
-
-
 def _split(whole: Path, target: IO[bytes]) -> None:
     """Write each result inside the job in `whole` as a row."""
-    with opened(whole, "rb") as file:
+    with whole.open("rb") as file:
         if file.seek(0, 2) == 0:
             raise Retryable("fetch: the job's answer is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as job:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
+from gateway import Ambiguous, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit
+from gateway.reading import count, moment
 
-from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit
-from gateway.records import is_marker
-
-#: The metadata key that carries the marker. Filters of a list travel as bare query parameters, so no parameter may be
-#: called like it.
-MARKER_KEY = "batchway"
-#: Jobs asked for at once; the default and, as far as is known, the most.
-PAGE = 100
 #: The provider's words -> ours. Unknown words count as running.
 STATES: Mapping[str, RemoteState] = MappingProxyType(
     {
@@ -38,25 +30,14 @@ _NO_ROOM = re.compile(r"pending (?:batch )?requests|\bquota\b|too many requests 
 _MAX_REASON = 500
 
 
-def parse_object(content: bytes | str) -> dict[str, object]:
-    """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
-    try:
-        parsed = orjson.loads(content)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Ambiguous("the answer is not a JSON object")
-    return parsed
-
-
 def remote_batch(job: Mapping[str, object]) -> RemoteBatch:
     """The batch that `job` describes. Raises `Ambiguous` when it has no id."""
     remote_id = job.get("id")
     if not isinstance(remote_id, str) or not remote_id:
         raise Ambiguous("the answer names no job")
     where = {field: name for field in RESULT_FILES if isinstance(name := job.get(field), str) and name}
-    succeeded, failed = _count(job.get("succeeded_requests")), _count(job.get("failed_requests"))
-    counted = [count for count in (_count(job.get("completed_requests")), _sum(succeeded, failed)) if count is not None]
+    succeeded, failed = count(job.get("succeeded_requests")), count(job.get("failed_requests"))
+    counted = (count(job.get("completed_requests")), _sum(succeeded, failed))
     state = STATES.get(status_of(job), RemoteState.RUNNING)
     if state is RemoteState.REFUSED and (where or succeeded):
         # It broke down on the way: what was answered was paid for.
@@ -66,8 +47,8 @@ def remote_batch(job: Mapping[str, object]) -> RemoteBatch:
         remote_id=remote_id,
         state=state,
         created=moment(job.get("created_at")),
-        total=_count(job.get("total_requests")) or None,
-        done=max(counted, default=None),
+        total=count(job.get("total_requests")) or None,
+        done=max((known for known in counted if known is not None), default=None),
         refusal=refusal(job.get("errors")) if state is RemoteState.REFUSED else None,
         where=where | ({"input_file": inputs[0]} if inputs else {}),
     )
@@ -94,54 +75,10 @@ def no_room(reason: str) -> bool:
     return bool(_NO_ROOM.search(reason))
 
 
-def is_ours(job: Mapping[str, object], batch: Batch) -> bool:
-    """Whether a listed job carries the marker of `batch`, or was made of its file."""
-    metadata = job.get("metadata")
-    if isinstance(metadata, dict) and metadata.get(MARKER_KEY) == batch.marker:
-        return True
-    return batch.file_id is not None and batch.file_id in input_files(job)
-
-
-def marker_of(job: Mapping[str, object]) -> str | None:
-    """The marker that a listed job carries; None: it is nobody's of our kind."""
-    metadata = job.get("metadata")
-    word = metadata.get(MARKER_KEY) if isinstance(metadata, dict) else None
-    return word if is_marker(word) else None
-
-
 def input_files(job: Mapping[str, object]) -> Sequence[str]:
     """The ids of the files that a job was made of; none when its requests came inside the create call."""
     listed = job.get("input_files")
     return [name for name in listed if isinstance(name, str) and name] if isinstance(listed, list) else []
-
-
-def listed(page: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
-    """The jobs of one page of a list. Raises `Ambiguous` when it is no page."""
-    items = page.get("data")
-    if items is None and page.get("object") == "list":
-        return []
-    if not isinstance(items, list):
-        raise Ambiguous("the answer is not a list of jobs")
-    return [item for item in items if isinstance(item, dict)]
-
-
-def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    """By time of creation; unknown times last."""
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda remote: (remote.created or latest, remote.remote_id))
-
-
-def moment(stamp: object) -> datetime | None:
-    """A time as unix seconds or in ISO form; None when it is neither."""
-    try:
-        if isinstance(stamp, int | float) and not isinstance(stamp, bool) and stamp > 0:
-            return datetime.fromtimestamp(stamp, UTC)
-        if isinstance(stamp, str):
-            read = datetime.fromisoformat(stamp)
-            return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
 
 
 def _told(entry: object) -> str:
@@ -152,7 +89,3 @@ def _told(entry: object) -> str:
 
 def _sum(succeeded: int | None, failed: int | None) -> int | None:
     return None if succeeded is None and failed is None else (succeeded or 0) + (failed or 0)
-
-
-def _count(content: object) -> int | None:
-    return content if isinstance(content, int) and not isinstance(content, bool) and content >= 0 else None

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING
 
 import orjson
 
 from gateway import Ambiguous, Batch
 from gateway.failures import StatusError
+from gateway.reading import parse_object
 from gateway_mistral.failures import answered
-from gateway_mistral.remote import MARKER_KEY, parse_object
+from gateway_mistral.listing import MARKER_KEY
 from gateway_mistral.settings import MistralSettings
 
 if TYPE_CHECKING:
@@ -112,11 +112,6 @@ async def inline_body(head: bytes, spool: IO[bytes], spool_bytes: int) -> AsyncI
         left -= len(chunk)
         yield chunk.replace(b"\n", b",")
     yield b"]}"
-
-
-def opened(path: Path, mode: Literal["rb", "wb", "r+b", "w+b"]) -> IO[bytes]:
-    """`path` opened; the SDK reads from a handle piece by piece."""
-    return path.open(mode)
 
 
 async def seen(call: Awaitable[BaseModel]) -> dict[str, object]:

@@ -53,3 +53,4 @@ def _is_file_not_visible_yet(answered: Answered) -> bool:
 
 FAILURES = Failures(read=read, judge=judge)
 creating, repeatable = FAILURES.creating, FAILURES.repeatable
+stopping, deleting = FAILURES.stopping, FAILURES.deleting

@@ -15,10 +15,10 @@ from pydantic import Field, SecretStr
 from gateway import Call, Limits, ProviderError, ProviderSettings, Result, Retryable, Unauthorised, UnbatchedProvider
 from gateway.clock import Clock
 from gateway.failures import retry_after
+from gateway.reading import parse_object
 from gateway_openai.decode import decode_response
 from gateway_openai.encode import encode_line, sent_body
 from gateway_openai.failures import FAILURES, creating
-from gateway_openai.remote import parse_object
 
 if TYPE_CHECKING:
     from openai import APIStatusError

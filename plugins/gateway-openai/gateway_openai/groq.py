@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from gateway import Limits, ProviderSettings
+from gateway.listing import Page
+from gateway.reading import mapping, parse_object, text
 from gateway_openai.dialect import Dialect, with_window
 from gateway_openai.listing import cursor
 from gateway_openai.provider import OpenAIProvider
-from gateway_openai.remote import listed, parse_object
+from gateway_openai.remote import listed
 from gateway_openai.settings import GroqSettings
 
 
@@ -42,7 +44,7 @@ class GroqProvider(OpenAIProvider):
             completion_window=cast("GroqSettings", self.settings).completion_window,
         )
 
-    async def page(self, after: str | None) -> tuple[dict[str, object], str | None]:
+    async def page(self, after: str | None) -> Page:
         """A page by `cursor`, which the SDK has no word for; the next one is in `paging.next_cursor`.
 
         A page without `paging` that says `has_more` is one of OpenAI's, and goes on by `after`.
@@ -54,14 +56,13 @@ class GroqProvider(OpenAIProvider):
         response = await self._client.get("/batches", cast_to=httpx2.Response, options={"params": query})
         content = parse_object(response.content)
         following = _next_page(content)
-        return content, following if following != after else None
+        return Page(items=listed(content), after=following if following != after else None)
 
 
 def _next_page(content: Mapping[str, object]) -> str | None:
     """The query that asks for the page after `content`; None when it is the last."""
-    paging = content.get("paging")
-    following = paging.get("next_cursor") if isinstance(paging, dict) else None
-    if isinstance(following, str) and following:
+    following = text(mapping(content.get("paging")).get("next_cursor"))
+    if following is not None:
         return f"cursor={following}"
     last = cursor(content, listed(content)) if content.get("has_more") else None
     return f"after={last}" if last else None

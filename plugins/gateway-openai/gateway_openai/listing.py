@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from gateway import Batch, RemoteBatch
+from gateway import Batch
+from gateway.reading import mapping, moment
 from gateway.records import is_marker
-from gateway_openai.remote import moment
 
 #: The metadata key that carries the marker.
 MARKER_KEY = "batchway"
@@ -18,16 +17,14 @@ PAGE = 100
 
 def is_ours(item: Mapping[str, object], batch: Batch) -> bool:
     """Whether a listed batch carries the marker of `batch`, or was made of its file."""
-    metadata = item.get("metadata")
-    if isinstance(metadata, dict) and metadata.get(MARKER_KEY) == batch.marker:
+    if mapping(item.get("metadata")).get(MARKER_KEY) == batch.marker:
         return True
     return bool(batch.file_id) and item.get("input_file_id") == batch.file_id
 
 
 def marker_of(item: Mapping[str, object]) -> str | None:
     """The marker that a listed batch carries; None: it is nobody's of our kind."""
-    metadata = item.get("metadata")
-    word = metadata.get(MARKER_KEY) if isinstance(metadata, dict) else None
+    word = mapping(item.get("metadata")).get(MARKER_KEY)
     return word if is_marker(word) else None
 
 
@@ -38,20 +35,6 @@ def cursor(content: Mapping[str, object], items: Sequence[Mapping[str, object]])
     return last if more and isinstance(last, str) and last else None
 
 
-def past(horizon: datetime | None, before: datetime | None, items: Sequence[Mapping[str, object]]) -> bool:
-    """Whether everything behind this page is older than `horizon`; `before` is the last time of the page before.
-
-    That the list is newest first is not documented: it counts only if this very page shows it.
-    """
-    times = [moment(item.get("created_at")) for item in items]
-    known = [time for time in times if time is not None]
-    if horizon is None or len(known) < len(times) or not known or max(known) >= horizon:
-        return False
-    whole = known if before is None else [before, *known]
-    return whole[0] > whole[-1] and all(earlier >= later for earlier, later in pairwise(whole))
-
-
-def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    """By time of creation; unknown times last."""
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda remote: (remote.created or latest, remote.remote_id))
+def created(item: Mapping[str, object]) -> datetime | None:
+    """When a listed batch was made."""
+    return moment(item.get("created_at"))

@@ -20,20 +20,21 @@ from gateway import (
     Provider,
     ProviderError,
     ProviderSettings,
-    Rejected,
     RemoteBatch,
     RemoteState,
     Result,
     Retryable,
 )
 from gateway.clock import Clock
+from gateway.listing import Page, oldest_first, read_list
+from gateway.reading import parse_object
 from gateway_openai.decode import decode_response, decode_row
 from gateway_openai.dialect import Dialect
 from gateway_openai.encode import sent_body
-from gateway_openai.failures import creating, repeatable
+from gateway_openai.failures import creating, repeatable, stopping
 from gateway_openai.files import Files
-from gateway_openai.listing import MARKER_KEY, PAGE, cursor, is_ours, marker_of, oldest_first, past
-from gateway_openai.remote import STATES, STOPPING, listed, moment, parse_object, remote_batch, status_of
+from gateway_openai.listing import MARKER_KEY, PAGE, created, cursor, is_ours, marker_of
+from gateway_openai.remote import STATES, STOPPING, listed, remote_batch, status_of
 from gateway_openai.settings import OpenAISettings
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 CreateEndpoint = Literal["/v1/chat/completions"]
 CompletionWindow = Literal["24h"]
 
-_MAX_PAGES = 2_000
 _LINE_OFFSETS: Mapping[str, int | None] = {"from-one": 1, "from-zero": 0, "ignored": None}
 
 
@@ -109,13 +109,14 @@ class OpenAIProvider(Provider):
         """What this API's create calls and lines may hold."""
         return Dialect()
 
-    async def page(self, after: str | None) -> tuple[dict[str, object], str | None]:
-        """One page of the account's batches, newest first as far as is known, and where the next one starts."""
+    async def page(self, after: str | None) -> Page:
+        """One page of the account's batches, newest first as far as is known."""
         import openai
 
         response = await self._client.batches.with_raw_response.list(after=after or openai.omit, limit=PAGE)
         content = parse_object(response.content)
-        return content, cursor(content, listed(content))
+        items = listed(content)
+        return Page(items=items, after=cursor(content, items))
 
     def encode(self, call: Call) -> bytes:
         """The caller's body as it is, less what a batch cannot have."""
@@ -151,36 +152,20 @@ class OpenAIProvider(Provider):
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches in the account's list with our marker, or made of our file; oldest first."""
-        horizon = batch.listed_since
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for items in self._pages(horizon):
-                ours = [self._read(item) for item in items if is_ours(item, batch)]
-                found |= {remote.remote_id: remote for remote in ours}
-        return oldest_first(found.values())
+            items = self._listed(batch.listed_since)
+            return oldest_first([self._read(item) async for item in items if is_ours(item, batch)])
 
     async def list_ours(self, since: datetime) -> list[RemoteBatch]:
         """Batches of the account whose metadata has a marker; a service that does not echo metadata shows none."""
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for items in self._pages(since):
-                ours = [replace(self._read(item), marker=marker) for item in items if (marker := marker_of(item))]
-                found |= {
-                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
-                }
-        return oldest_first(found.values())
+            items = self._listed(since)
+            ours = [replace(self._read(item), marker=marker) async for item in items if (marker := marker_of(item))]
+        return oldest_first(ours, since=since)
 
-    async def _pages(self, horizon: datetime | None) -> AsyncIterator[Sequence[Mapping[str, object]]]:
-        """The account's list, page by page, back to `horizon`. Raises unless that whole list was read."""
-        before, after = None, None
-        for _ in range(_MAX_PAGES):
-            content, after = await self.page(after)
-            items = listed(content)
-            yield items
-            if after is None or past(horizon, before, items):
-                return
-            before = moment(items[-1].get("created_at"))
-        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+    def _listed(self, since: datetime | None) -> AsyncIterator[Mapping[str, object]]:
+        """The account's list, back to `since`. Raises unless that whole list was read."""
+        return read_list(self.page, since=since, created=created)
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """`batches.retrieve`."""
@@ -194,12 +179,8 @@ class OpenAIProvider(Provider):
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """`batches.cancel`; a batch that has ended, or is on its way there, is left as it is."""
-        try:
-            async with repeatable("cancel", refusable=True):
-                await self._client.batches.with_raw_response.cancel(remote.remote_id)
-        except (Rejected, Retryable) as refused:
-            if await self._runs_on(remote):
-                raise Retryable(refused.reason) from refused
+        async with stopping(lambda: self._runs_on(remote)):
+            await self._client.batches.with_raw_response.cancel(remote.remote_id)
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the input file and the result files."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from types import MappingProxyType
 
-import orjson
-
 from gateway import Ambiguous, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway.reading import count, mapping, moment
 
 #: The provider's words, in lower case -> ours. Unknown words count as running.
 STATES: Mapping[str, RemoteState] = MappingProxyType(
@@ -38,17 +36,6 @@ UNPAID_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 FILE_FIELDS = ("input_file_id", "output_file_id", "error_file_id")
 
 
-def parse_object(content: bytes) -> dict[str, object]:
-    """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
-    try:
-        parsed = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Ambiguous("the answer is not a JSON object")
-    return parsed
-
-
 def remote_batch(content: Mapping[str, object], line_offset: int | None = 1) -> RemoteBatch:
     """The batch that `content` describes. `line_offset` is the number of the first line in refusals; None: ignore numbers.
 
@@ -57,9 +44,8 @@ def remote_batch(content: Mapping[str, object], line_offset: int | None = 1) -> 
     remote_id = content.get("id")
     if not isinstance(remote_id, str) or not remote_id:
         raise Ambiguous("the answer names no batch")
-    counts = content.get("request_counts")
-    counted: Mapping[str, object] = counts if isinstance(counts, dict) else {}
-    completed, failed = _count(counted.get("completed")), _count(counted.get("failed"))
+    counted = mapping(content.get("request_counts"))
+    completed, failed = count(counted.get("completed")), count(counted.get("failed"))
     done = None if completed is None and failed is None else (completed or 0) + (failed or 0)
     where = {field: name for field in FILE_FIELDS if isinstance(name := content.get(field), str) and name}
     state = STATES.get(status_of(content), RemoteState.RUNNING)
@@ -70,7 +56,7 @@ def remote_batch(content: Mapping[str, object], line_offset: int | None = 1) -> 
         remote_id=remote_id,
         state=state,
         created=moment(content.get("created_at")),
-        total=_count(counted.get("total")) or None,
+        total=count(counted.get("total")) or None,
         done=done,
         refusal=refusal(content.get("errors"), line_offset) if state is RemoteState.REFUSED else None,
         where=where,
@@ -108,21 +94,6 @@ def listed(content: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     return [item for item in items if isinstance(item, dict)]
 
 
-def moment(stamp: object) -> datetime | None:
-    """A time as unix seconds, also written as text, or in ISO form; None when it is neither."""
-    try:
-        if isinstance(stamp, str) and stamp.isascii() and stamp.isdecimal():
-            stamp = int(stamp)
-        if isinstance(stamp, int | float) and not isinstance(stamp, bool) and stamp > 0:
-            return datetime.fromtimestamp(stamp, UTC)
-        if isinstance(stamp, str):
-            read = datetime.fromisoformat(stamp)
-            return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
-
-
 def _problems(errors: object) -> Iterator[Mapping[str, object]]:
     entries = errors.get("data") if isinstance(errors, dict) else errors
     for entry in entries if isinstance(entries, list) else ():
@@ -133,7 +104,3 @@ def _problems(errors: object) -> Iterator[Mapping[str, object]]:
 def _reason(problem: Mapping[str, object]) -> str:
     message = problem.get("message") or problem.get("code") or "no reason given"
     return str(message)[:500]
-
-
-def _count(content: object) -> int | None:
-    return content if isinstance(content, int) and not isinstance(content, bool) and content >= 0 else None

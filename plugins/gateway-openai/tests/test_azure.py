@@ -14,7 +14,6 @@ from openai_lab import CHAT, QUICK, call, chat, frame, jsonl, service, text_of
 
 from gateway import RemoteState, TokenLimit
 from gateway_openai import AzureProvider, GroqProvider
-from gateway_openai.remote import listed
 from gateway_openai.simulated.services import AzureSimulator, GroqSimulator
 
 
@@ -85,7 +84,7 @@ async def test_azures_dated_interface_is_read_in_its_own_forms(tmp_path: Path) -
         ended = await lab.provider.poll(remote)
         [result] = await lab.results(ended)
 
-    [shown] = listed(raw[0])
+    [shown] = raw.items
     assert (shown["status"], shown["request_counts"], shown["error_file_id"]) == ("Validating", None, "")
     assert isinstance(shown["created_at"], str)
     assert (remote.created, remote.total, remote.state) == (found[0].created, None, RemoteState.RUNNING)

@@ -44,3 +44,4 @@ def judge(answered: Answered, what: str) -> ProviderError | None:
 
 FAILURES = Failures(read=read, judge=judge)
 creating, repeatable = FAILURES.creating, FAILURES.repeatable
+stopping, deleting = FAILURES.stopping, FAILURES.deleting

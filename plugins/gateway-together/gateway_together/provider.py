@@ -9,41 +9,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 from gateway import (
     Batch,
     Call,
     Limits,
-    Missing,
     Provider,
     ProviderError,
     ProviderSettings,
-    Rejected,
     RemoteBatch,
     RemoteState,
     Result,
     Retryable,
 )
 from gateway.clock import Clock
+from gateway.listing import oldest_first
+from gateway.reading import parse_object
+from gateway.transfers import PIECE_BYTES, append_rows, result_file
 from gateway_together.decode import decode_response, decode_row
 from gateway_together.encode import dropped_fields, encode_line, sent_body
-from gateway_together.failures import creating, repeatable
+from gateway_together.failures import creating, deleting, repeatable, stopping
 from gateway_together.remote import (
     RESULT_FIELDS,
     STATES,
     STOPPING,
     job_of,
-    oldest_first,
     parse_list,
-    parse_object,
     remote_batch,
     status_of,
 )
 from gateway_together.settings import TogetherSettings
 from gateway_together.uploads import Uploads
-
-_CHUNK_BYTES = 1 << 18
 
 
 class TogetherProvider(Provider):
@@ -129,7 +126,7 @@ class TogetherProvider(Provider):
             response = await self._batches.with_raw_response.list()
             jobs = parse_list(await response.read())
             ours = [replace(self._read(job), marker=marker) for job in jobs if (marker := _marker_of(job, markers))]
-        return oldest_first(remote for remote in ours if remote.created is None or remote.created >= since)
+        return oldest_first(ours, since=since)
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """`batches.retrieve`."""
@@ -143,32 +140,23 @@ class TogetherProvider(Provider):
         """
         if not remote.where.keys() & set(RESULT_FIELDS):
             remote = await self.poll(remote)
-        with _open(to) as target:
-            for field in RESULT_FIELDS:
-                file_id = remote.where.get(field)
-                if file_id:
-                    await self._download(file_id, target)
+        content = self._client.files.with_streaming_response.content
+        with result_file(to) as target:
+            for file_id in filter(None, (remote.where.get(field) for field in RESULT_FIELDS)):
+                async with repeatable("fetch"), content(file_id, timeout=self._transfer) as response:
+                    await append_rows(response.iter_bytes(PIECE_BYTES), target)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """`batches.cancel`; a batch that has ended, or is on its way there, is left as it is."""
-        try:
-            async with repeatable("cancel", refusable=True):
-                await self._batches.with_raw_response.cancel(remote.remote_id)
-        except (Rejected, Retryable) as refused:
-            async with repeatable("poll"):
-                status = status_of(await self._job(remote))
-            if status not in STOPPING and STATES.get(status, RemoteState.RUNNING) is RemoteState.RUNNING:
-                raise Retryable(refused.reason) from refused
+        async with stopping(lambda: self._runs_on(remote)):
+            await self._batches.with_raw_response.cancel(remote.remote_id)
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete the input file and the result files."""
         names = {batch.file_id, *(remote.where.values() if remote is not None else ())}
         for file_id in sorted(name for name in names if name):
-            try:
-                async with repeatable("discard", refusable=True):
-                    await self._client.files.with_raw_response.delete(file_id)
-            except (Missing, Rejected):
-                continue
+            async with deleting():
+                await self._client.files.with_raw_response.delete(file_id)
 
     async def complete(self, call: Call) -> Result:
         """The synchronous endpoint, once. An answer of any status is a result; no answer raises as a create call does."""
@@ -199,34 +187,20 @@ class TogetherProvider(Provider):
         response = await self._batches.with_raw_response.retrieve(remote.remote_id)
         return job_of(parse_object(await response.read()))
 
+    async def _runs_on(self, remote: RemoteBatch) -> bool:
+        """Whether the job has neither ended nor been told to."""
+        async with repeatable("poll"):
+            status = status_of(await self._job(remote))
+        return status not in STOPPING and STATES.get(status, RemoteState.RUNNING) is RemoteState.RUNNING
+
     def _read(self, job: Mapping[str, object]) -> RemoteBatch:
         """The batch in `job`; a state that is not known is named in the log once."""
         status = status_of(job)
         self.note_state(status, STATES)
         return remote_batch(job)
 
-    async def _download(self, file_id: str, target: IO[bytes]) -> None:
-        """Append one result file; its last row gets the newline that it may lack.
-
-        A body shorter than was promised, by length or by chunks, is a transport failure to the HTTP library.
-        """
-        last = b"\n"
-        async with (
-            repeatable("fetch"),
-            self._client.files.with_streaming_response.content(file_id, timeout=self._transfer) as response,
-        ):
-            async for chunk in response.iter_bytes(_CHUNK_BYTES):
-                target.write(chunk)
-                last = chunk[-1:] or last
-        if last != b"\n":
-            target.write(b"\n")
-
 
 def _marker_of(job: Mapping[str, object], markers: Mapping[str, str]) -> str | None:
     """The marker in the name of the file that a job was made of."""
     file_id = job.get("input_file_id")
     return markers.get(file_id) if isinstance(file_id, str) else None
-
-
-def _open(path: Path) -> IO[bytes]:
-    return path.open("wb")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import orjson
 
 from gateway import Ambiguous, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway.reading import moment
 
 #: The provider's words -> ours. Unknown words count as running. `CANCELING` is known from SDK 1 only.
 STATES: Mapping[str, RemoteState] = MappingProxyType(
@@ -48,17 +48,12 @@ _LINE = re.compile(r"(?<![a-z0-9])[a-z0-9]{20}-(\d{1,9})(?!\d)")
 _MAX_REASON = 500
 
 
-def parse_object(content: bytes) -> dict[str, object]:
-    """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
-    parsed = _parse(content)
-    if not isinstance(parsed, dict):
-        raise Ambiguous("the answer is not a JSON object")
-    return parsed
-
-
 def parse_list(content: bytes) -> list[Mapping[str, object]]:
     """The objects of a list, which is a bare array for jobs and under `data` for files. Raises `Ambiguous` for all else."""
-    parsed = _parse(content)
+    try:
+        parsed = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        parsed = None
     items = parsed.get("data") if isinstance(parsed, dict) else parsed
     if not isinstance(items, list):
         raise Ambiguous("the answer is not a list")
@@ -134,30 +129,3 @@ def is_unpaid(reason: str) -> bool:
 def lacks_file(reason: str) -> bool:
     """Whether a create call was refused for its file only: it may be there in a moment, or has to be uploaded anew."""
     return _FILELESS.search(reason) is not None
-
-
-def moment(stamp: object) -> datetime | None:
-    """A time in ISO form, or as unix seconds; None when it is neither."""
-    try:
-        if isinstance(stamp, int | float) and not isinstance(stamp, bool) and stamp > 0:
-            return datetime.fromtimestamp(stamp, UTC)
-        if isinstance(stamp, str):
-            read = datetime.fromisoformat(stamp)
-            return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
-
-
-def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    """By time of creation; unknown times last."""
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda remote: (remote.created or latest, remote.remote_id))
-
-
-def _parse(content: bytes) -> object:
-    try:
-        parsed: object = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return None
-    return parsed

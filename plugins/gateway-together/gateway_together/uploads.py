@@ -17,9 +17,11 @@ from typing import IO, TYPE_CHECKING
 
 from gateway import Batch, Missing, Rejected, Retryable
 from gateway.clock import Clock
+from gateway.reading import parse_object
 from gateway.records import is_marker
+from gateway.transfers import opened, until_usable
 from gateway_together.failures import repeatable
-from gateway_together.remote import parse_list, parse_object
+from gateway_together.remote import parse_list
 from gateway_together.settings import TogetherSettings
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ class Uploads:
         import httpx
 
         for _ in range(_MAX_HOPS):
-            with _open(batch.spool) as spool:
+            with opened(batch.spool) as spool:
                 response = await self._http.put(
                     url,
                     content=_chunks(spool),
@@ -181,15 +183,13 @@ class Uploads:
 
     async def _until_usable(self, file_id: str) -> None:
         """Wait while the provider looks at the file; one without a state is not looked at, and usable."""
-        deadline = self._clock.monotonic() + self._settings.upload_wait_seconds
-        pause = 0.5
-        file = await self._file(file_id)
-        while _state(file) in _PENDING:
-            if self._clock.monotonic() + pause > deadline:
-                raise Retryable(f"upload: file {file_id} is still {_state(file)}")
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, 10.0)
-            file = await self._file(file_id)
+        file = await until_usable(
+            await self._file(file_id),
+            lambda: self._file(file_id),
+            pending=_pending,
+            clock=self._clock,
+            wait_seconds=self._settings.upload_wait_seconds,
+        )
         if _state(file) in _BROKEN:
             report = file.get("validation_report")
             told = report.get("error") if isinstance(report, dict) else None
@@ -215,14 +215,15 @@ def _state(file: Mapping[str, object]) -> str:
     return state.strip().upper() if isinstance(state, str) else ""
 
 
+def _pending(file: Mapping[str, object]) -> str | None:
+    state = _state(file)
+    return state if state in _PENDING else None
+
+
 def _checksum(path: Path) -> str:
     """SHA-256 in hex. Runs in a thread."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _open(path: Path) -> IO[bytes]:
-    return path.open("rb")
 
 
 def _size(file: IO[bytes]) -> int:

@@ -14,10 +14,7 @@ from gateway import Ambiguous, ProviderError, Rejected, RemoteState, TokenLimit,
 from gateway_together.remote import (
     job_of,
     lacks_file,
-    moment,
-    oldest_first,
     parse_list,
-    parse_object,
     refusal,
     remote_batch,
 )
@@ -140,27 +137,6 @@ def test_lists_bare_and_wrapped() -> None:
     for answer in (b'{"error": "x"}', b"null", b'"x"', b"<html>", b'{"data": null}'):
         with pytest.raises(Ambiguous):
             parse_list(answer)
-    with pytest.raises(Ambiguous):
-        parse_object(b"[]")
-
-
-def test_times_in_every_form() -> None:
-    """ISO with and without a zone, and unix seconds; anything else is unknown."""
-    wanted = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
-
-    assert moment("2026-11-21T10:00:00Z") == moment("2026-11-21T10:00:00") == moment(wanted.timestamp()) == wanted
-    assert [moment(odd) for odd in (None, "", "soon", True, -1, 1e300, {})] == [None] * 7
-
-
-def test_the_oldest_comes_first() -> None:
-    """Twins are told by their time; one without a time comes last."""
-    jobs = [
-        JOB | {"id": "c", "created_at": None},
-        JOB | {"id": "b", "created_at": "2026-11-21T12:00:00Z"},
-        JOB | {"id": "a"},
-    ]
-
-    assert [seen.remote_id for seen in oldest_first(map(remote_batch, jobs))] == ["a", "b", "c"]
 
 
 @given(st.dictionaries(st.sampled_from([*JOB, "error", "output_file_id"]), st.none() | st.text() | st.floats()))

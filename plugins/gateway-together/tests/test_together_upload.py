@@ -235,7 +235,7 @@ async def test_a_file_is_read_piece_by_piece_in_other_threads(lab: Lab, monkeypa
         hashed.append(threading.get_ident())
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    monkeypatch.setattr(uploads_module, "_open", opened)
+    monkeypatch.setattr(uploads_module, "opened", opened)
     monkeypatch.setattr(uploads_module, "_size", lambda _: batch.size)
     monkeypatch.setattr(uploads_module, "_checksum", checksum)
     await lab.provider.upload(batch)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import orjson
 
 from gateway import Result
+from gateway.reading import items, mapping, text
 from gateway.rows import json_row, parsed_object, unreadable
 from gateway_gemini.answer import chat_answer, failed
-from gateway_gemini.reading import items, mapping, text
 
 #: Canonical codes as they are written out in texts.
 _CODES = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,13 @@ async def creating(what: str = CREATE) -> AsyncIterator[None]:
 async def repeatable(what: str, *, named: bool = True) -> AsyncIterator[None]:
     """As `Failures.repeatable`; here no call but the create call refuses anybody's request."""
     async with FAILURES.repeatable(what, named=named), _credentials(what):
+        yield
+
+
+@asynccontextmanager
+async def stopping(runs_on: Callable[[], Awaitable[bool]]) -> AsyncIterator[None]:
+    """As `Failures.stopping`."""
+    async with FAILURES.stopping(runs_on), _credentials("cancel"):
         yield
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from gateway.reading import parse_object
 from gateway_vertex.credentials import CredentialSource
-from gateway_vertex.remote import parse_object
 from gateway_vertex.settings import VertexSettings
 
 if TYPE_CHECKING:

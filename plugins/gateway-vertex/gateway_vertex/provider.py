@@ -21,16 +21,16 @@ from gateway import (
     RemoteBatch,
     RemoteState,
     Result,
-    Retryable,
 )
 from gateway.clock import Clock
+from gateway.listing import Page, oldest_first, read_list
+from gateway.reading import mapping, text
 from gateway_gemini.answer import chat_answer, failed
 from gateway_gemini.encode import asked_schema, dropped
-from gateway_gemini.reading import mapping, text
 from gateway_vertex.credentials import CredentialSource
 from gateway_vertex.decode import decode_row
 from gateway_vertex.encode import encode_line, frame_line, resource_of
-from gateway_vertex.failures import creating, repeatable
+from gateway_vertex.failures import creating, repeatable, stopping
 from gateway_vertex.jobs import JobsApi
 from gateway_vertex.places import Place
 from gateway_vertex.remote import (
@@ -43,7 +43,6 @@ from gateway_vertex.remote import (
     job_of,
     listed,
     marker_of,
-    oldest_first,
     remote_batch,
     status_of,
 )
@@ -53,8 +52,6 @@ from gateway_vertex.threads import Leash, leashed
 
 if TYPE_CHECKING:
     from google.genai.errors import APIError
-
-_MAX_PAGES = 2_000
 
 
 class VertexProvider(Provider):
@@ -116,35 +113,26 @@ class VertexProvider(Provider):
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Jobs with our display name, by the list's own filter; oldest first."""
-        found: dict[str, RemoteBatch] = {}
         async with repeatable("list", named=False):
-            async for jobs in self._pages(f'display_name="{display_name(batch.marker)}"'):
-                ours = [self._read(job) for job in jobs if is_ours(job, batch)]
-                found |= {remote.remote_id: remote for remote in ours}
-        return oldest_first(found.values())
+            jobs = self._listed(f'display_name="{display_name(batch.marker)}"')
+            return oldest_first([self._read(job) async for job in jobs if is_ours(job, batch)])
 
     async def list_ours(self, since: datetime) -> list[RemoteBatch]:
         """Jobs of the location that carry a marker, by the list's own filter of times."""
-        found: dict[str, RemoteBatch] = {}
         stamp = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         async with repeatable("list", named=False):
-            async for jobs in self._pages(f'create_time>="{stamp}"'):
-                ours = [replace(self._read(job), marker=marker) for job in jobs if (marker := marker_of(job))]
-                found |= {
-                    remote.remote_id: remote for remote in ours if remote.created is None or remote.created >= since
-                }
-        return oldest_first(found.values())
+            jobs = self._listed(f'create_time>="{stamp}"')
+            ours = [replace(self._read(job), marker=marker) async for job in jobs if (marker := marker_of(job))]
+        return oldest_first(ours, since=since)
 
-    async def _pages(self, wanted: str) -> AsyncIterator[Sequence[Mapping[str, object]]]:
-        """The jobs that fit the filter `wanted`, page by page. Raises unless all were read."""
-        token = ""
-        for _ in range(_MAX_PAGES):
-            page = await self._jobs.page(wanted, token)
-            yield listed(page)
-            token = text(page.get("nextPageToken")) or ""
-            if not token:
-                return
-        raise Retryable(f"list: not at its end after {_MAX_PAGES} pages")
+    def _listed(self, wanted: str) -> AsyncIterator[Mapping[str, object]]:
+        """The jobs that fit the filter `wanted`. Raises unless all were read."""
+
+        async def page(after: str | None) -> Page:
+            content = await self._jobs.page(wanted, after or "")
+            return Page(items=listed(content), after=text(content.get("nextPageToken")))
+
+        return read_list(page)
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The job, by its full name."""
@@ -174,14 +162,8 @@ class VertexProvider(Provider):
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """Ask for the job's end; one that has ended, or is on its way there, is left as it is."""
-        try:
-            async with repeatable("cancel"):
-                await self._jobs.cancel(remote.remote_id)
-        except Retryable:
-            async with repeatable("poll"):
-                word = status_of(await self._jobs.get(remote.remote_id))
-            if word != CANCELLING and STATES.get(word) is not RemoteState.ENDED:
-                raise
+        async with stopping(lambda: self._runs_on(remote)):
+            await self._jobs.cancel(remote.remote_id)
 
     async def discard(self, batch: Batch, remote: RemoteBatch | None) -> None:
         """Delete everything of the batch in the bucket. The job stays: it holds no prompts, and it is what was billed."""
@@ -212,6 +194,12 @@ class VertexProvider(Provider):
         """Close connections."""
         await self._jobs.aclose()
         self._objects.close()
+
+    async def _runs_on(self, remote: RemoteBatch) -> bool:
+        """Whether the job has neither ended nor been told to."""
+        async with repeatable("poll"):
+            word = status_of(await self._jobs.get(remote.remote_id))
+        return word != CANCELLING and STATES.get(word) is not RemoteState.ENDED
 
     def _read(self, job: Mapping[str, object]) -> RemoteBatch:
         """The batch in `job`; a state that is not known is named in the log once."""

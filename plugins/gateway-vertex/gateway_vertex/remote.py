@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
-
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
+from gateway.reading import count, items, mapping, moment, text
 from gateway.records import is_marker
 from gateway_gemini.answer import status_of as http_status_of
-from gateway_gemini.reading import count, items, mapping, moment, text
 from gateway_vertex.places import Place
 
 #: The words of the API, less what stands before and in `_STATE_` -> ours. Unknown words count as running.
@@ -66,17 +63,6 @@ def marker_of(job: Mapping[str, object]) -> str | None:
     return next((word for word in words if is_marker(word)), None)
 
 
-def parse_object(content: str) -> dict[str, object]:
-    """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
-    try:
-        parsed = orjson.loads(content)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Ambiguous("the answer is not a JSON object")
-    return parsed
-
-
 def remote_batch(job: Mapping[str, object]) -> RemoteBatch:
     """The batch that `job` describes. Raises `Ambiguous` when it has no name."""
     name = text(job.get("name"))
@@ -120,12 +106,6 @@ def refusal_of(job: Mapping[str, object]) -> ProviderError | None:
 def listed(page: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     """The jobs of one page of a list; a page without any has no such field."""
     return [job for job in items(page.get("batchPredictionJobs")) if isinstance(job, dict)]
-
-
-def oldest_first(found: Iterable[RemoteBatch]) -> list[RemoteBatch]:
-    """By time of creation; unknown times last."""
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda remote: (remote.created or latest, remote.remote_id))
 
 
 def _where(job: Mapping[str, object]) -> dict[str, str]:

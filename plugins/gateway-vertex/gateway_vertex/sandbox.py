@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from gateway.clock import Clock, as_datetime
+from gateway.reading import mapping
 from gateway.sandbox import (
     Directive,
     FaultKind,
@@ -28,7 +29,6 @@ from gateway.sandbox import (
     new_id,
     reply,
 )
-from gateway_gemini.reading import mapping
 from gateway_gemini.simulated.generate import generate, google_error, grpc_of, request_problem
 from gateway_vertex.simulated.asking import labels_problem
 from gateway_vertex.simulated.buckets import Buckets

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from gateway.transfers import end_row, result_file
 from gateway_vertex.credentials import CredentialSource
 from gateway_vertex.places import Place
 from gateway_vertex.settings import VertexSettings
@@ -14,7 +15,6 @@ from gateway_vertex.threads import Leash, LeashedFile
 
 #: A piece of an upload; the SDK would hold 100 MiB in memory.
 _PIECE_BYTES = 8 << 20
-_BUFFER_BYTES = 1 << 18
 _CONNECT_SECONDS = 10.0
 _LIST_PAGE = 1_000
 
@@ -105,16 +105,10 @@ class ObjectStore:
         Whatever is raised, no file stays behind.
         """
         bucket = self._client().bucket(place.bucket)
-        try:
-            with to.open("xb", buffering=_BUFFER_BYTES) as target:
-                for name in names:
-                    file = LeashedFile(target, leash)
-                    bucket.blob(name).download_to_file(file, timeout=self._timeout, retry=None)
-                    if file.last not in (b"", b"\n"):
-                        target.write(b"\n")
-        except BaseException:
-            to.unlink(missing_ok=True)
-            raise
+        with result_file(to) as target:
+            for name in names:
+                bucket.blob(name).download_to_file(LeashedFile(target, leash), timeout=self._timeout, retry=None)
+                end_row(target)
 
     def delete(self, place: Place, leash: Leash) -> None:
         """Delete every object below `place`."""

@@ -50,8 +50,6 @@ class LeashedFile:
     def __init__(self, file: IO[bytes], leash: Leash) -> None:
         self._file = file
         self._leash = leash
-        #: The last bytes that were written.
-        self.last = b""
 
     def read(self, size: int = -1) -> bytes:
         """As the file's."""
@@ -61,7 +59,6 @@ class LeashedFile:
     def write(self, chunk: bytes) -> int:
         """As the file's."""
         self._leash.pull()
-        self.last = chunk[-1:] or self.last
         return self._file.write(chunk)
 
     def tell(self) -> int:

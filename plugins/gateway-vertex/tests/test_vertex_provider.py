@@ -117,7 +117,7 @@ async def test_a_filter_that_is_ignored_finds_nobody_else(lab: Lab, monkeypatch:
 
 async def test_a_list_without_an_end_is_given_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that always names a next page is no answer, and not an empty one."""
-    monkeypatch.setattr("gateway_vertex.provider._MAX_PAGES", 3)
+    monkeypatch.setattr("gateway.listing.MOST_PAGES", 3)
     monkeypatch.setattr("gateway_vertex.simulated.jobs._is_of", lambda *_: True)
     monkeypatch.setattr("gateway_vertex.jobs._PAGE", 1)
     batch = await lab.upload(chat("a"))

@@ -9,9 +9,9 @@ from typing import Protocol
 import orjson
 from aiohttp import web
 
+from gateway.reading import items, mapping, text
 from gateway.sandbox import Life, NewBatch, Operation, Route, Simulator, Stage, StoredBatch, new_id, reply
 from gateway_gemini.encode import CHAT, EMBEDDINGS
-from gateway_gemini.reading import items, mapping, text
 from gateway_gemini.simulated.files import result_name, result_paths
 from gateway_gemini.simulated.lines import body_problem
 from gateway_gemini.simulated.objects import RETENTION_SECONDS, UNKEYED, inlined, operation, refusal

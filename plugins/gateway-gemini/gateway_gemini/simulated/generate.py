@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from gateway.reading import items, mapping, text
 from gateway.sandbox import Directive, Outcome, answer_text, body_hash, instance, sampled, tokens_of, unique_digits
-from gateway_gemini.reading import items, mapping, text
 from gateway_gemini.simulated.rules import parts_of, problem_of
 from gateway_gemini.simulated.schema import REQUEST, normal
 from gateway_gemini.simulated.signing import signature

@@ -9,9 +9,9 @@ import hashlib
 
 import orjson
 
+from gateway.reading import mapping, text
 from gateway.sandbox import Line, Outcome, Problem, body_hash
 from gateway_gemini.encode import EMBEDDINGS
-from gateway_gemini.reading import mapping, text
 from gateway_gemini.simulated.generate import request_problem
 from gateway_gemini.simulated.schema import EMBED_REQUEST, normal
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from gateway.reading import items, mapping, text
 from gateway_gemini.dialect import MEDIA_TYPES, PLACEHOLDER
-from gateway_gemini.reading import items, mapping, text
 from gateway_gemini.simulated.signing import same, signature
 
 _UNION = ("text", "inlineData", "fileData", "functionCall", "functionResponse")

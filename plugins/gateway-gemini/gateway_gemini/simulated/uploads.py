@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gateway.reading import count, mapping, text
 from gateway.sandbox import Operation, Route, Simulator, StoredFile, new_id, reply
-from gateway_gemini.reading import count, mapping, text
 from gateway_gemini.simulated.objects import RETENTION_SECONDS, file_object, refusal
 
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")

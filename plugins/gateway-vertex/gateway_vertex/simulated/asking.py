@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway_gemini.reading import items, mapping, text
+from gateway.reading import items, mapping, text
 from gateway_vertex.simulated.buckets import parse_uri
 
 _FIELDS = {
