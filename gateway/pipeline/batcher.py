@@ -20,6 +20,7 @@ from gateway.configured import ConfiguredProvider
 from gateway.metrics import Metrics
 from gateway.records import Limits, new_marker
 from gateway.routing import Router
+from gateway.store.lanes import TOKEN_LIMIT
 from gateway.store.ledger import Ledger
 from gateway.store.shipping import BatchRow, Cut, Load, Window, account_key
 from gateway.tasks import wait_for_event
@@ -149,6 +150,8 @@ class Batcher:
         self._arrived = arrived
         self._sealed = sealed
         self._flushed_at = 0.0
+        #: By lane, for what this process has parked it.
+        self._parked: dict[int, str] = {}
         self._log = structlog.get_logger().bind(room="batcher")
 
     async def run(self) -> None:
@@ -193,10 +196,9 @@ class Batcher:
             return window.retry_at - now
         reason = "provider is not configured" if provider is None else provider.disabled_reason
         if provider is None or reason is not None:
-            await self._ledger.lanes.park(
-                window.lane_id, reason or "", now + PARK_SECONDS, window.target_tokens, window.park_steps
-            )
-            return PARK_SECONDS
+            return await self._park(window, reason or "", now)
+        if window.parked_reason not in (None, TOKEN_LIMIT):
+            await self._unpark(window)
         most = largest_cut(provider.limits, self._batching, window)
         due = when_to_seal(window, most, self._batching, now)
         if isinstance(due, NotYet) and window.oldest_at > self._flushed_at:
@@ -205,6 +207,25 @@ class Batcher:
         if not account.may_create():
             return min(TICK_SECONDS, account.seconds_left())
         return await self._seal_within(window, most, provider, due.reason if isinstance(due, Due) else "flush", full)
+
+    async def _park(self, window: Window, reason: str, now: float) -> float:
+        """A lane without its provider waits, and says why; returns the seconds until it is looked at again."""
+        if self._parked.get(window.lane_id) != reason:
+            self._parked[window.lane_id] = reason
+            lane = window.lane
+            self._log.warning(
+                "lane_parked", provider=lane.provider, model=lane.model, requests=window.count, reason=reason
+            )
+        await self._ledger.lanes.park(
+            window.lane_id, reason, now + PARK_SECONDS, window.target_tokens, window.park_steps
+        )
+        return PARK_SECONDS
+
+    async def _unpark(self, window: Window) -> None:
+        """The lane's provider is back: nobody is told any more that he waits for it."""
+        self._parked.pop(window.lane_id, None)
+        await self._ledger.lanes.unpark(window.lane_id)
+        self._log.info("lane_goes_on", provider=window.lane.provider, model=window.lane.model)
 
     async def _seal_within(
         self, window: Window, most: Cut, provider: ConfiguredProvider, reason: str, full: list[Room]
