@@ -48,6 +48,7 @@ from gateway.store.sqlite import SqliteDatabase
 from tests.crashes.points import CRASHED, Point, Watch, WatchedDatabase, WatchedThreads, watch_files, watched_kind
 from tests.crashes.scenario import Question, Scenario
 from tests.crashes.times import GatewayClock, PluginClock, SharedClock
+from tests.crashes.wire import Victim
 
 #: A case that has not ended after so many turns never will.
 MOST_TURNS = 1_500
@@ -68,6 +69,7 @@ class Stage:
     model: str
     base_url: str
     clock: SharedClock
+    victim: Victim
     prices: Prices
     #: The gateway's folder and its callers' notes.
     directory: Path
@@ -116,7 +118,7 @@ def live(stage: Stage, target: Point | None) -> Ended:
     if child == 0:
         _become(stage, target)
     status = _wait(child)
-    if status == CRASHED:
+    if status == CRASHED or (status == -signal.SIGKILL and target is not None and target.on_the_wire):
         return Ended(crashed=True)
     if status != 0:
         raise Broken(f"the gateway ended with {status}:\n{stage.log.read_text(errors='replace')[-6000:]}")
@@ -140,6 +142,7 @@ def _wait(child: int) -> int:
 
 def _become(stage: Stage, target: Point | None) -> None:
     """The life of the forked process; does not return."""
+    stage.victim.become()
     descriptor = os.open(stage.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -1,6 +1,7 @@
 """The crash-point matrix of one kind: record a scenario's points, die at each, start again, compare.
 
-    python -m tests.crashes.matrix [--kind KIND ...] [--scenario NAME ...] [--turns N] [--every] [--twice POINT ...]
+    python -m tests.crashes.matrix [--kind KIND ...] [--scenario NAME ...] [--turns N] [--every] [--wire OPERATION ...]
+                                   [--twice POINT ...]
 
 A process of its own, since gateways are forked off it: nothing here starts a thread or a loop.
 """
@@ -13,7 +14,7 @@ import importlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,15 @@ from tests.crashes.life import Broken, Ended, Stage, live, quiet_log
 from tests.crashes.points import Point, thinned
 from tests.crashes.scenario import SCENARIOS, Scenario
 from tests.crashes.times import SharedClock
+from tests.crashes.wire import Victim
 from tests.crashes.world import World
 
 __all__ = ["main"]
+
+#: Sizes of SDKs beyond which a file is sent in parts: here every file is.
+SMALL_PARTS: Mapping[tuple[str, str], int] = MappingProxyType(
+    {("google.genai._api_client", "CHUNK_SIZE"): 1_024, ("google.cloud.storage.blob", "_MAX_MULTIPART_SIZE"): 0}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,7 @@ class Bench:
     kind: type[Provider]
     model: str
     clock: SharedClock
+    victim: Victim
     prices: Prices
     world: World
     directory: Path
@@ -58,11 +66,19 @@ class Bench:
             model=self.model,
             base_url=self.world.base_url,
             clock=self.clock,
+            victim=self.victim,
             prices=self.prices,
             directory=self.directory / "case",
             scenario=scenario.of(batch=self.kind.batch),
         )
-        return [live(stage, target) for target in targets], stage
+        return [self._live(stage, target) for target in targets], stage
+
+    def _live(self, stage: Stage, target: Point | None) -> Ended:
+        """One life; its trace has also what the provider saw."""
+        self.world.aim(target)
+        ended = live(stage, target)
+        ended.trace += self.world.passed()
+        return ended
 
     def judged(
         self, scenario: Scenario, targets: Sequence[Point | None], whole: judge.Told | None
@@ -81,17 +97,18 @@ def bench(name: str) -> Iterator[Bench]:
     if simulator_class is None:
         raise LookupError(f"the kind {name} has no simulator")
     quiet_log()
-    clock = SharedClock()
+    clock, victim = SharedClock(), Victim()
     prices = Prices(clock)
     with TemporaryFolder("batchway-crashes-") as directory:
         _preload(kind, clock, prices, directory, simulator_class.priced_model)
         gc.collect()
         gc.freeze()
-        with world.opened(simulator_class, clock, directory / "provider.log") as running:
+        with world.opened(simulator_class, clock, victim, directory / "provider.log") as running:
             yield Bench(
                 kind=kind,
                 model=simulator_class.priced_model,
                 clock=clock,
+                victim=victim,
                 prices=prices,
                 world=running,
                 directory=directory,
@@ -111,6 +128,10 @@ def _preload(kind: type[Provider], clock: SharedClock, prices: Prices, directory
         prices=prices,
     )
     router.warm()
+    for (module, constant), size in SMALL_PARTS.items():
+        if module in sys.modules:
+            assert hasattr(sys.modules[module], constant), f"{module} has no {constant} any more"
+            setattr(sys.modules[module], constant, size)
     prices.price(table, model, batch=False, address=router.providers["sim"].price_address)
 
 
@@ -138,6 +159,8 @@ class Choice:
     turns: int = 2
     #: Also those before which nothing lasting was done: they leave what the point before them leaves.
     every: bool = False
+    #: Of the points between the requests of one call, those of these operations; `every` has all of them.
+    wire: frozenset[str] = frozenset()
     #: Only those around the calls of the provider.
     calls: bool = False
     #: Only names that contain this.
@@ -147,11 +170,14 @@ class Choice:
 
     def of(self, trace: Sequence[Point]) -> list[Point]:
         """Those points, in the trace's order."""
-        return [
-            point
-            for point in thinned(trace, self.turns)
-            if self.only in point.name and (self.every or point.durable) and (not self.calls or point.by_call)
-        ]
+        return [point for point in thinned(trace, self.turns) if self.only in point.name and self._wants(point)]
+
+    def _wants(self, point: Point) -> bool:
+        if self.every:
+            return not self.calls or point.by_call
+        if point.on_the_wire:
+            return point.durable and point.operation in self.wire
+        return point.durable and (not self.calls or point.by_call)
 
 
 @dataclass(slots=True)
@@ -214,12 +240,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="default: all")
     parser.add_argument("--turns", type=int, default=2, help="how many turns of one name are tried at most")
     parser.add_argument("--every", action="store_true", help="also points before which nothing lasting was done")
+    parser.add_argument("--wire", action="append", default=[], help="also between the requests of such a call: upload")
     parser.add_argument("--calls", action="store_true", help="only points around calls of the provider")
     parser.add_argument("--only", default="", help="only points whose names contain this")
     parser.add_argument("--twice", action="append", default=[], help="die here first, then at each later point")
     parser.add_argument("--trace", action="store_true", help="print the points, and die at none")
     asked = parser.parse_args(arguments)
-    choice = Choice(turns=asked.turns, every=asked.every, calls=asked.calls, only=asked.only, twice=tuple(asked.twice))
+    choice = Choice(
+        turns=asked.turns,
+        every=asked.every,
+        wire=frozenset(asked.wire),
+        calls=asked.calls,
+        only=asked.only,
+        twice=tuple(asked.twice),
+    )
     tally = Tally()
     for kind in asked.kind or sorted(load_plugins().classes()):
         with bench(kind) as here:

@@ -1,7 +1,8 @@
-"""Crash points: every durable step of a gateway has one, found by watching its three borders, without a hook in it.
+"""Crash points: every durable step of a gateway has one, found by watching its borders, without a hook in it.
 
 The borders are the ledger's database (`requests.admit:committed`), the calls of a plugin (`submit:begun`,
-`submit:acted`) and the files of batches (`rows:renamed`). A step that is new in the gateway has its points by itself.
+`submit:acted`), the files of batches (`rows:renamed`) and, seen from the other side, each request to a provider
+(`http.upload.1:done`, see `wire`). A step that is new in the gateway has its points by itself.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ VERBS = ("upload", "submit", "find", "poll", "fetch", "cancel", "discard", "comp
 CALLS = frozenset(verb.removesuffix("_payload") for verb in VERBS)
 #: The commits before and after which a call is made.
 COMMITS_OF_CALLS = frozenset({"batches.uploaded", "batches.intend", "batches.submitted", "batches.mark_cancelling"})
+#: What the names of points at the provider's own door begin with, see `wire`.
+WIRE = "http"
 #: Phases in which a step has left something behind, so that the next process finds another world than before it.
-DURABLE = ("committed", "acted", "renamed", "removed")
+DURABLE = ("committed", "acted", "done", "renamed", "removed")
 _in_call: ContextVar[bool] = ContextVar("in_call", default=False)
 
 
@@ -50,9 +53,19 @@ class Point:
 
     @property
     def by_call(self) -> bool:
-        """Whether it stands beside a call of the provider: before it, after it, or after the commit that belongs to it."""
+        """Whether it stands beside a call of the provider: before, in or after it, or after the commit that belongs to it."""
         step = self.name.partition(":")[0]
-        return step in CALLS or step in COMMITS_OF_CALLS
+        return self.on_the_wire or step in CALLS or step in COMMITS_OF_CALLS
+
+    @property
+    def on_the_wire(self) -> bool:
+        """Whether it is the provider who is there, between two requests of one call."""
+        return self.name.startswith(f"{WIRE}.")
+
+    @property
+    def operation(self) -> str:
+        """Of a point on the wire: what its request is for, `upload`."""
+        return self.name.split(".")[1]
 
     @property
     def durable(self) -> bool:

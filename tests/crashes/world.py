@@ -18,7 +18,9 @@ from aiohttp import web
 
 from gateway.sandbox import Fault, SandboxServer, SandboxSettings, Simulator
 from gateway.sandbox.lifecycle import Stage, life
+from tests.crashes.points import Point
 from tests.crashes.times import SharedClock
+from tests.crashes.wire import Victim, Wire
 
 #: Until a process that was just forked answers; real time.
 DEADLINE_SECONDS = 30.0
@@ -53,6 +55,15 @@ class World:
         order = {"settings": msgspec.to_builtins(settings), "faults": [msgspec.to_builtins(fault) for fault in faults]}
         self._ask("POST", "/begin", json.dumps(order))
 
+    def aim(self, target: Point | None) -> None:
+        """Kill the next gateway at this point, if it is one of the provider's."""
+        order = None if target is None else [target.name, target.turn]
+        self._ask("POST", "/aim", json.dumps(order))
+
+    def passed(self) -> list[Point]:
+        """The provider's points that the gateway has come by since."""
+        return [Point(name=name, turn=turn) for name, turn in json.loads(self._ask("GET", "/passed"))]
+
     def report(self) -> Report:
         """What it saw since."""
         return Report(**json.loads(self._ask("GET", "/report")))
@@ -70,13 +81,13 @@ class World:
 
 
 @contextmanager
-def opened(simulator_class: type[Simulator], clock: SharedClock, log: Path) -> Iterator[World]:
+def opened(simulator_class: type[Simulator], clock: SharedClock, victim: Victim, log: Path) -> Iterator[World]:
     """Fork the provider, which keeps its files beside its log; it ends with the block."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
-        _serve(simulator_class, clock, theirs, log)
+        _serve(simulator_class, clock, Wire(victim), theirs, log)
     os.close(theirs)
     try:
         with os.fdopen(ours, "r") as told:
@@ -87,26 +98,28 @@ def opened(simulator_class: type[Simulator], clock: SharedClock, log: Path) -> I
         os.waitpid(child, 0)
 
 
-def _serve(simulator_class: type[Simulator], clock: SharedClock, told: int, log: Path) -> None:
+def _serve(simulator_class: type[Simulator], clock: SharedClock, wire: Wire, told: int, log: Path) -> None:
     """The life of the forked process; does not return."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     try:
-        asyncio.run(_provide(simulator_class, clock, told, log.with_name("provider")))
+        simulator = wire.watched(simulator_class)(clock=clock, name="sim", directory=log.with_name("provider"))
+        asyncio.run(_provide(simulator, wire, told))
     finally:
         os._exit(1)
 
 
-async def _provide(simulator_class: type[Simulator], clock: SharedClock, told: int, directory: Path) -> None:
-    simulator = simulator_class(clock=clock, name="sim", directory=directory)
+async def _provide(simulator: Simulator, wire: Wire, told: int) -> None:
     if hidden(simulator):
         # What the provider does with a cancelled batch is not known; here what was answered can be read.
         simulator.keeps_cancelled = True  # type: ignore[attr-defined]
     async with SandboxServer([simulator]) as server:
         app = web.Application()
-        control = _Control(simulator)
+        control = _Control(simulator, wire)
         app.router.add_post("/begin", control.begin)
+        app.router.add_post("/aim", control.aim)
+        app.router.add_get("/passed", control.passed)
         app.router.add_get("/report", control.report)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -117,8 +130,9 @@ async def _provide(simulator_class: type[Simulator], clock: SharedClock, told: i
 
 
 class _Control:
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, wire: Wire) -> None:
         self._simulator = simulator
+        self._wire = wire
 
     async def begin(self, request: web.Request) -> web.Response:
         """See `World.begin`."""
@@ -128,6 +142,16 @@ class _Control:
         for fault in order["faults"]:
             self._simulator.faults.order(msgspec.convert(fault, type=Fault))
         return web.Response()
+
+    async def aim(self, request: web.Request) -> web.Response:
+        """See `World.aim`."""
+        order = json.loads(await request.read())
+        self._wire.aim(None if order is None else Point(name=order[0], turn=order[1]))
+        return web.Response()
+
+    async def passed(self, _request: web.Request) -> web.Response:
+        """See `World.passed`."""
+        return web.json_response([(point.name, point.turn) for point in self._wire.passed])
 
     async def report(self, _request: web.Request) -> web.Response:
         """See `World.report`."""
