@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from gateway import Call, Unsupported
+from gateway.testing import QuickClock
+from gateway_anthropic import AnthropicProvider
 from gateway_anthropic.encode import CHAT, Params, write_params
 from gateway_anthropic.settings import AnthropicSettings
 
@@ -88,3 +94,38 @@ def row(result: object, custom_id: object = "m-1") -> bytes:
 def text(words: str) -> dict[str, object]:
     """A text block."""
     return {"type": "text", "text": words}
+
+
+def bodies(count: int) -> list[dict[str, object]]:
+    """So many different questions."""
+    return [chat(user(f"question {n}")) for n in range(count)]
+
+
+@asynccontextmanager
+async def speaking_to(
+    answer: object, tmp_path: Path, **settings: object
+) -> AsyncIterator[tuple[AnthropicProvider, list[web.Request]]]:
+    """A provider in front of a server that gives one answer to everything, and what it was asked."""
+    asked: list[web.Request] = []
+
+    async def answered(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        if callable(answer):
+            response: web.StreamResponse = await answer(request)
+            return response
+        return web.json_response(answer)
+
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", answered)
+    server = TestServer(app)
+    await server.start_server()
+    own = AnthropicProvider.Settings.model_validate({"api_key": "k", "base_url": str(server.make_url("")), **settings})
+    made = AnthropicProvider("anthropic", own, QuickClock(), tmp_path)
+    yield made, asked
+    await made.aclose()
+    await server.close()
+
+
+def call_of(asked: dict[str, object]) -> Call:
+    """What the gateway makes of a body."""
+    return Call(endpoint="/v1/chat/completions", model=str(asked["model"]), body=asked)

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import pytest
-from anthropic_lab import MODEL, NEWEST, OLDER, SCHEMA, called, chat, refused, result, sent, text, tool, user, written
+from anthropic_lab import MODEL, OLDER, SCHEMA, called, chat, refused, result, sent, text, tool, user, written
 
 from gateway import Call, Unsupported
 from gateway_anthropic.encode import encode_line
@@ -62,40 +62,6 @@ def test_a_conversation_is_written_in_turns() -> None:
     ]
 
 
-def test_foreign_ids_are_renamed_the_same_way_everywhere() -> None:
-    """An id that the provider does not take gets another one, always the same, for the call and its result."""
-    body = chat(user("x"), called("call:1/ä", "call:1/b"), result("call:1/ä"), result("call:1/b"), tools=[tool()])
-    first, again = sent(body), sent(body)
-    ids = [block["id"] for block in first["messages"][1]["content"]]
-
-    assert first == again
-    assert ids == [block["tool_use_id"] for block in first["messages"][2]["content"]]
-    assert len(set(ids)) == 2
-    assert all(name.replace("_", "").isalnum() and name.isascii() for name in ids)
-
-
-def test_a_function_of_the_past_needs_a_name_that_fits() -> None:
-    """Gemini's functions may have dots in their names; the provider would refuse such a history hours later."""
-    said: Any = called("c1")
-    said["tool_calls"][0]["function"]["name"] = "weather.now"
-    body = chat(user("go"), said, result("c1"), tools=[tool()])
-
-    assert refused(body) == "messages[1].tool_calls[0].function.name"
-
-
-def test_an_id_that_is_used_again_gets_a_name_of_its_own() -> None:
-    """The provider refuses a conversation in which two calls have one id; other models count theirs anew in every turn."""
-    turns = [called("c1", "c2"), result("c2", "b"), result("c1", "a"), called("c1"), result("c1", "c")]
-    messages = sent(chat(user("go"), *turns, tools=[tool()]))["messages"]
-    first, again = ([block["id"] for block in messages[place]["content"]] for place in (1, 3))
-
-    assert first == ["c1", "c2"]
-    assert [block["tool_use_id"] for block in messages[2]["content"]] == ["c2", "c1"]
-    assert [block["tool_use_id"] for block in messages[4]["content"]] == again
-    assert not set(first) & set(again)
-    assert sent(chat(user("go"), *turns, tools=[tool()]))["messages"] == messages
-
-
 @pytest.mark.parametrize(
     ("part", "block"),
     [
@@ -143,70 +109,6 @@ def test_media_that_are_not_read_are_refused(part: dict[str, object], field: str
     assert refused(chat(user([part]))) == field
 
 
-def test_all_functions_and_choices_are_said() -> None:
-    """Functions keep name, description and schema; each way of choosing has its word."""
-    described = tool(description="Tells the weather.")
-    assert sent(chat(tools=[described]))["tools"] == [
-        {"name": "weather", "description": "Tells the weather.", "input_schema": SCHEMA}
-    ]
-    named = {"type": "function", "function": {"name": "weather"}}
-    for choice, word in [
-        ("none", {"type": "none"}),
-        ("auto", {"type": "auto"}),
-        ("required", {"type": "any"}),
-        (named, {"type": "tool", "name": "weather"}),
-    ]:
-        assert sent(chat(tools=[tool(), tool("other")], tool_choice=choice))["tool_choice"] == word
-    assert "tool_choice" not in sent(chat(tools=[tool()]))
-
-
-def test_allowed_tools_are_the_only_ones_sent() -> None:
-    """A choice among some functions sends those only; one that is demanded is demanded by its name."""
-    some = {"type": "function", "function": {"name": "a"}}, {"type": "function", "function": {"name": "b"}}
-    tools = [tool("a"), tool("b"), tool("c")]
-    auto = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": list(some)}}
-    one = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [some[0]]}}
-
-    allowed = sent(chat(tools=tools, tool_choice=auto))
-    demanded = sent(chat(tools=tools, tool_choice=one))
-    assert [each["name"] for each in allowed["tools"]] == ["a", "b"]
-    assert allowed["tool_choice"] == {"type": "auto"}
-    assert demanded["tool_choice"] == {"type": "tool", "name": "a"}
-    assert len(demanded["tools"]) == 3
-
-
-@pytest.mark.parametrize(("choice", "kind"), [(None, "auto"), ("auto", "auto"), ("required", "any")])
-def test_one_call_at_a_time(choice: str | None, kind: str) -> None:
-    """`parallel_tool_calls: false` is said beside the choice, which is automatic if there was none."""
-    body = chat(tools=[tool()], parallel_tool_calls=False, tool_choice=choice)
-
-    assert sent(body)["tool_choice"] == {"type": kind, "disable_parallel_tool_use": True}
-
-
-def test_functions_of_the_past_are_defined() -> None:
-    """A history with calls, and no functions any more: the provider wants definitions, and none may be called."""
-    params = sent(chat(user("x"), called("a"), result("a")))
-
-    assert [each["name"] for each in params["tools"]] == ["weather"]
-    assert params["tool_choice"] == {"type": "none"}
-
-
-def test_strict_functions_have_closed_schemas() -> None:
-    """`strict` is kept, with a schema that the provider can hold the model to."""
-    [strict] = sent(chat(tools=[tool(strict=True)]))["tools"]
-    [bare] = sent(chat(tools=[{"type": "function", "function": {"name": "now", "strict": True}}]))["tools"]
-
-    assert strict["strict"] is True
-    assert strict["input_schema"]["additionalProperties"] is False
-    assert bare["input_schema"] == {"type": "object", "properties": {}, "additionalProperties": False}
-
-
-def test_a_strict_function_s_object_stands_at_the_top() -> None:
-    """A reference there would leave the schema without the type that the provider insists on."""
-    schema = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"b": {"type": "string"}}}}}
-    assert refused(chat(tools=[tool(parameters=schema, strict=True)])) == "tools[0].function.parameters"
-
-
 def test_an_output_schema_is_closed() -> None:
     """`json_schema` becomes a format; its description is lost and that is said."""
     wanted = {"name": "place", "schema": SCHEMA, "description": "A place."}
@@ -227,58 +129,6 @@ def test_any_json_object_is_refused_or_asked_for() -> None:
     first, last = sent(body, json_object="instruct")["system"]
     assert first == text("Be brief.")
     assert "JSON object" in last["text"]
-
-
-@pytest.mark.parametrize(("field", "number"), [("temperature", 0.5), ("temperature", 0), ("top_p", 0.9), ("top_k", 5)])
-def test_sampling_goes_by_version_and_policy(field: str, number: float) -> None:
-    """Now refused or left out and reported; forwarded under the older version, to models that take it."""
-    body = chat(model=OLDER, **{field: number})
-
-    assert refused(body) == field
-    assert field not in sent(body, sampling="drop")
-    assert written(body, sampling="drop").dropped == (field,)
-    assert sent(body, api_version="2023-06-01")[field] == number
-    assert written(body, api_version="2023-06-01").dropped == ()
-    assert refused(chat(model=NEWEST, **{field: number}), api_version="2023-06-01") == field
-
-
-def test_the_provider_s_own_sampling_is_as_good_as_not_said() -> None:
-    """1 is the default on both sides: leaving it out changes nothing."""
-    body = chat(temperature=1, top_p=1)
-
-    assert {"temperature", "top_p"} & sent(body).keys() == set()
-    assert written(body).dropped == ()
-
-
-@pytest.mark.parametrize(
-    ("model", "fields", "field"),
-    [
-        ("claude-sonnet-4-6", {"reasoning_effort": "low", "temperature": 0.5}, "temperature"),
-        ("claude-sonnet-4-6", {"reasoning_effort": "low", "top_k": 5}, "top_k"),
-        (OLDER, {"reasoning_effort": "low", "top_p": 0.9}, "top_p"),
-        (OLDER, {"temperature": 0.5, "top_p": 0.97}, "top_p"),
-    ],
-)
-def test_sampling_that_goes_with_nothing_else_here(model: str, fields: dict[str, Any], field: str) -> None:
-    """Sampling beside thoughts, and a pair of both, is what the provider refuses hours later; or it goes by policy."""
-    body = chat(model=model, **fields)
-
-    assert refused(body, api_version="2023-06-01") == field
-    assert written(body, api_version="2023-06-01", sampling="drop").dropped == (field,)
-    assert field not in sent(body, api_version="2023-06-01", sampling="drop")
-
-
-def test_sampling_that_goes_together() -> None:
-    """A model before that rule takes both; one that thinks takes a top_p near 1."""
-    pair = sent(chat(model="claude-sonnet-4-20250514", temperature=0.5, top_p=0.9), api_version="2023-06-01")
-    thinking = sent(chat(model=OLDER, reasoning_effort="low", top_p=0.95), api_version="2023-06-01")
-
-    assert (pair["temperature"], pair["top_p"], thinking["top_p"]) == (0.5, 0.9, 0.95)
-
-
-def test_hot_sampling_is_refused() -> None:
-    """The provider's scale ends at 1; a higher temperature is not quietly made another."""
-    assert refused(chat(model=OLDER, temperature=1.5), api_version="2023-06-01") == "temperature"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import orjson
 from google import genai
@@ -13,6 +13,8 @@ from google.genai.client import AsyncClient
 
 from gateway import Call, Result
 from gateway.testing import Lab
+from gateway_gemini.dialect import Dialect
+from gateway_gemini.encode import encode_line
 from gateway_gemini.sandbox import GeminiSimulator
 
 CHAT = "/v1/chat/completions"
@@ -58,3 +60,21 @@ async def sdk_of(lab: Lab, version: str) -> AsyncIterator[AsyncClient]:
     with genai.Client(vertexai=False, api_key="k", http_options=options) as client:
         yield client.aio
         await client.aio.aclose()
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
+
+
+ASKED = [
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+]
+
+
+def request_in(body: Mapping[str, object], dialect: Dialect | None = None) -> dict[str, Any]:
+    """The request that `encode` writes."""
+    line = orjson.loads(encode_line(call(body), dialect or Dialect()))
+    assert line.keys() == {"request"}
+    request: dict[str, Any] = line["request"]
+    return request

@@ -7,21 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
-from gemini_lab import CHAT, MODEL, PIXEL, TIME, TOOL, call, chat
+from gemini_lab import ASKED, CALL, MODEL, PIXEL, TIME, TOOL, call, chat, request_in
 
 from gateway import Call, Unsupported
 from gateway_gemini.dialect import PLACEHOLDER, Dialect
 from gateway_gemini.encode import EMBEDDINGS, dropped, encode_line, frame_line, inline_row
 from gateway_gemini.settings import GeminiSettings
 from gateway_gemini.simulated.generate import request_problem
-
-_CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
-_ASKED = [
-    {"role": "user", "content": "q"},
-    {"role": "assistant", "content": None, "tool_calls": [_CALL]},
-    {"role": "tool", "tool_call_id": "c1", "content": "rain"},
-]
-
 
 _WHOLE: list[dict[str, object]] = [
     {"role": "system", "content": "be brief"},
@@ -39,20 +31,12 @@ _WHOLE: list[dict[str, object]] = [
     {
         "role": "assistant",
         "content": "I look.",
-        "tool_calls": [_CALL, {**_CALL, "id": "c2", "function": {"name": "time", "arguments": ""}}],
+        "tool_calls": [CALL, {**CALL, "id": "c2", "function": {"name": "time", "arguments": ""}}],
     },
     {"role": "tool", "tool_call_id": "c2", "content": '{"now": 1}'},
     {"role": "tool", "tool_call_id": "c1", "content": "rain"},
     {"role": "user", "content": "so?"},
 ]
-
-
-def request_in(body: Mapping[str, object], dialect: Dialect | None = None) -> dict[str, Any]:
-    """The request that `encode` writes."""
-    line = orjson.loads(encode_line(call(body), dialect or Dialect()))
-    assert line.keys() == {"request"}
-    request: dict[str, Any] = line["request"]
-    return request
 
 
 def config_in(body: Mapping[str, object]) -> dict[str, Any]:
@@ -173,7 +157,7 @@ def test_families_come_from_the_configuration() -> None:
     """A configured family goes before those that are built in, and decides everything that families decide."""
     own = {"models": ["gemini-9*"], "efforts": {"none": 5, "high": "XHIGH"}, "max_candidates": 4}
     settings_ = GeminiSettings.model_validate({"families": [own], "late_system": "hoist", "include_thoughts": True})
-    messages = [*_ASKED, {"role": "system", "content": "late"}, {"role": "user", "content": "go on"}]
+    messages = [*ASKED, {"role": "system", "content": "late"}, {"role": "user", "content": "go on"}]
     body = {"model": "gemini-9-x", "messages": messages, "n": 3, "reasoning_effort": "high"}
     request = request_in(body, settings_.dialect())
 
@@ -232,9 +216,9 @@ def test_structured_output() -> None:
 
 def test_a_call_without_a_signature_gets_the_placeholder() -> None:
     """The first call of a replayed turn has a signature at every model that insists on one, and nowhere else."""
-    two = [_CALL, {**_CALL, "id": "c2"}]
-    results = [_ASKED[2], {"role": "tool", "tool_call_id": "c2", "content": "sun"}]
-    messages = [_ASKED[0], {"role": "assistant", "tool_calls": two}, *results]
+    two = [CALL, {**CALL, "id": "c2"}]
+    results = [ASKED[2], {"role": "tool", "tool_call_id": "c2", "content": "sun"}]
+    messages = [ASKED[0], {"role": "assistant", "tool_calls": two}, *results]
     parts = request_in({"model": MODEL, "messages": messages})["contents"][1]["parts"]
     older = request_in({"model": "gemini-2.5-pro", "messages": messages})["contents"][1]["parts"]
 
@@ -251,93 +235,6 @@ def test_a_file_of_geminis_own_goes_by_its_address() -> None:
     assert request_in({"model": MODEL, "messages": messages})["contents"][0]["parts"] == [
         {"fileData": {"fileUri": uri}}
     ]
-
-
-def _user(part: dict[str, object]) -> dict[str, object]:
-    return {"messages": [{"role": "user", "content": [part]}]}
-
-
-_REFUSED: list[tuple[str, dict[str, object]]] = [
-    ("n", {"n": 2}),
-    ("logit_bias", {"logit_bias": {"1": 2}}),
-    ("parallel_tool_calls", {"tools": [TOOL], "parallel_tool_calls": False}),
-    ("web_search_options", {"web_search_options": {}}),
-    ("moderation", {"moderation": True}),
-    ("service_tier", {"service_tier": "priority"}),
-    ("service_tier", {"service_tier": "scale"}),
-    ("audio", {"audio": {"voice": "a", "format": "wav"}}),
-    ("modalities", {"modalities": ["text", "audio"]}),
-    ("strange", {"strange": 1}),
-    ("seed", {"seed": 1 << 40}),
-    ("presence_penalty", {"presence_penalty": 2}),
-    ("max_tokens", {"max_tokens": 0}),
-    ("tools[0].type", {"tools": [{"type": "custom", "custom": {"name": "x"}}]}),
-    ("tools[0].function.name", {"tools": [{"type": "function", "function": {"name": "1st"}}]}),
-    (
-        "messages[0].content[0].image_url",
-        _user({"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}),
-    ),
-    (
-        "messages[0].content[0].image_url",
-        _user({"type": "image_url", "image_url": {"url": f"data:image/gif;base64,{PIXEL}"}}),
-    ),
-    ("messages[0].content[0].file.file_id", _user({"type": "file", "file": {"file_id": "file-1"}})),
-    (
-        "messages[1].tool_calls[0].function.arguments",
-        {
-            "messages": [
-                _ASKED[0],
-                {
-                    "role": "assistant",
-                    "tool_calls": [{**_CALL, "function": {"name": "weather", "arguments": "not json"}}],
-                },
-                _ASKED[2],
-            ]
-        },
-    ),
-    ("messages[1]", {"messages": [_ASKED[0], {"role": "assistant", "content": "prefilled"}]}),
-    ("messages[3]", {"messages": [*_ASKED, {"role": "system", "content": "late"}]}),
-]
-
-
-@pytest.mark.parametrize(("field", "changes"), _REFUSED, ids=[f"{n}-{field}" for n, (field, _) in enumerate(_REFUSED)])
-def test_what_gemini_cannot_say_is_refused_by_its_field(field: str, changes: dict[str, object]) -> None:
-    """Nothing that the provider would refuse hours later is accepted; the refusal names what is in the way."""
-    with pytest.raises(Unsupported) as caught:
-        encode_line(call(chat() | changes), Dialect())
-
-    assert caught.value.field == field
-    assert caught.value.reason
-
-
-def test_json_beside_tools_is_refused_where_it_does_not_work() -> None:
-    """Generations before the third take JSON output only without functions."""
-    body = chat(tools=[TOOL], response_format={"type": "json_object"})
-    with pytest.raises(Unsupported) as caught:
-        request_in(body | {"model": "gemini-2.5-flash"})
-
-    assert caught.value.field == "response_format"
-    assert request_in(body)["generationConfig"] == {"responseMimeType": "application/json"}
-
-
-def test_hints_are_dropped_by_name() -> None:
-    """What goes without being refused is told by its dotted name."""
-    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}  # type: ignore[dict-item]
-    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "description": "d"}}
-    body = chat(user="u", verbosity="low", tools=[strict], response_format=wanted)
-
-    names = {"user", "verbosity", "tools[0].function.strict", "response_format.json_schema.description"}
-    assert set(dropped(call(body))) == names
-    assert list(dropped(call(chat()))) == []
-
-
-def test_what_json_cannot_hold_is_refused() -> None:
-    """A schema may name a number beyond 64 bits; that is the caller's to mend, and no bug here."""
-    schema = {"type": "object", "properties": {"a": {"type": "integer", "maximum": 2**70}}}
-    with pytest.raises(Unsupported, match="JSON"):
-        encode_line(
-            call(chat(tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])), Dialect()
-        )
 
 
 def test_arguments_are_an_object_even_where_the_caller_does_not_say() -> None:
@@ -371,10 +268,3 @@ def test_embeddings_have_one_text_each() -> None:
             encode_line(call(body | wrong, EMBEDDINGS), Dialect())
     with pytest.raises(Unsupported):
         encode_line(Call(endpoint="/v1/moderations", model="x", body={"model": "x"}), Dialect())
-
-
-def test_only_chat_and_embeddings_are_served() -> None:
-    """An endpoint that the batches do not have is refused."""
-    with pytest.raises(Unsupported):
-        encode_line(Call(endpoint="/v1/responses", model="x", body=chat()), Dialect())
-    assert encode_line(Call(endpoint=CHAT, model=MODEL, body=chat()), Dialect())

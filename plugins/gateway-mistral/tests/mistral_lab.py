@@ -16,6 +16,7 @@ from gateway.clock import Clock
 from gateway.sandbox import SandboxServer
 from gateway.testing import QuickClock
 from gateway_mistral import MistralProvider
+from gateway_mistral.encode import encode_line
 from gateway_mistral.sandbox import MistralSimulator
 
 MARKER = "abcdefghij0123456789"
@@ -141,3 +142,9 @@ async def answering(*contents: object) -> AsyncIterator[str]:
 
     async with served(answer) as url:
         yield url
+
+
+def sent(body: dict[str, object]) -> dict[str, object]:
+    """The body as it is stored."""
+    line: dict[str, dict[str, object]] = orjson.loads(encode_line(call(body)))
+    return line["body"]
