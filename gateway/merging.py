@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from gateway.records import RequestState
+from gateway.rows import write_json
 from gateway.store.rows import Ending
 
 
@@ -26,7 +27,7 @@ def merged(endings: Sequence[Ending]) -> Ending:
     bodies = [orjson.loads(ending.body) for ending in endings]
     return msgspec.structs.replace(
         endings[0],
-        body=orjson.dumps(merged_body(bodies)),
+        body=write_json(merged_body(bodies)),
         batch=None,
         cost_usd=_sum([ending.cost_usd for ending in endings]),
         saved_usd=_sum([ending.saved_usd for ending in endings]),

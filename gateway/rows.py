@@ -1,7 +1,8 @@
 """Rows of result files, for plugins whose provider writes them as OpenAI does: `custom_id` with a `response` or an `error`.
 
 Pure, and nothing here raises on anything that a provider can send. What a plugin adds is its own: which bodies are answers, and
-what its provider's codes mean. `parse_json`, `json_row`, `unreadable`, `failure` and `is_retriable` serve rows of any shape.
+what its provider's codes mean. `parse_json`, `json_row`, `unreadable`, `failure` and `is_retriable` serve rows of any shape, and
+`write_json` whatever was in them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -20,6 +21,10 @@ from gateway.records import ErrorBody, Result
 UPSTREAM = "upstream_error"
 _UNREADABLE = "unreadable_result"
 _MAX_MESSAGE = 2_000
+#: Nothing that is nested deeper can be read, by `parse_json` or anybody's quick reader.
+DEEPEST = 1_024
+_Nested = Mapping[object, object] | list[object] | tuple[object, ...]
+_NESTED = (Mapping, list, tuple)
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -77,6 +82,57 @@ def parse_json(content: bytes | str) -> object:
         return orjson.loads(whole)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def write_json(value: object) -> bytes:
+    """`value` as JSON that `parse_json` reads: whatever can be stored of an answer can be told again.
+
+    Numbers that JSON has no word for become null, and halves of surrogate pairs U+FFFD. Raises `TypeError` for what is no
+    JSON, and `ValueError` for what is nested deeper than anybody here reads, or in itself.
+    """
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # It reads what is nested 1,024 deep and writes 254; json's own writer gives up at about 1,000.
+        return "".join(_pieces(value)).encode()
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """The text of `value`, without recursion."""
+    if not isinstance(value, _NESTED):
+        yield _scalar(value)
+        return
+    open_ones = [_opened(value)]
+    while open_ones:
+        piece = next(open_ones[-1], None)
+        if piece is None:
+            open_ones.pop()
+        elif isinstance(piece, str):
+            yield piece
+        elif len(open_ones) == DEEPEST:
+            raise ValueError("nested too deeply")
+        else:
+            open_ones.append(_opened(piece))
+
+
+def _opened(value: _Nested) -> Iterator[str | _Nested]:
+    """The pieces of an object or array; those within it as they are."""
+    named = isinstance(value, Mapping)
+    yield "{" if named else "["
+    for place, child in enumerate(value):
+        inner = value[child] if isinstance(value, Mapping) else child
+        name = _scalar(str(child)) + ":" if named else ""
+        comma = "," if place else ""
+        yield comma + name + ("" if isinstance(inner, _NESTED) else _scalar(inner))
+        if isinstance(inner, _NESTED):
+            yield inner
+    yield "}" if named else "]"
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "null"
+    return _HALF_OF_A_PAIR.sub("\ufffd", json.dumps(value, ensure_ascii=False))
 
 
 def _finite(digits: str) -> float | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import orjson
 from msgspec.structs import replace
 
 from gateway.config import Retries
 from gateway.endings.words import Way, cancelled, exhausted, refused_line, rejected, unsatisfied
 from gateway.prices import Price, cost, read_usage
 from gateway.records import RequestState, Result
+from gateway.rows import write_json
 from gateway.store.rows import Ending
 from gateway.store.shipping import INVALID_OUTPUT, BatchRow, Member, Settlement, Usage
 from gateway.validation import Verdict
@@ -110,7 +109,7 @@ def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pric
         state=RequestState.SUCCEEDED,
         status=200,
         code=None,
-        body=_written(body),
+        body=write_json(body),
         provider=way.provider,
         batch=way.batch,
         cost_usd=paid,
@@ -120,15 +119,6 @@ def _success(body: Mapping[str, object], member: Member, way: Way, pricing: Pric
     if usage is not None:
         counted = Usage(input_tokens=usage.input, cached_tokens=usage.cached, output_tokens=usage.output)
     return Settlement(n=member.n, status=200, ending=ending, usage=counted, cost_usd=paid, saved_usd=saved, billed=True)
-
-
-def _written(body: Mapping[str, object]) -> bytes:
-    """An answer as it is stored."""
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:
-        # It reads what is nested 1,024 deep and writes 254: one such answer would hold up all others of its batch.
-        return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _judged(

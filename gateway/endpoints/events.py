@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
+from gateway.rows import write_json
 
 DONE = b"data: [DONE]\n\n"
 #: Parts of a message that are no delta, or get one of their own.
@@ -48,7 +48,7 @@ class Thread:
         }
         if usage is not None:
             event["usage"] = usage
-        return b"data: %b\n\n" % orjson.dumps(event)
+        return b"data: %b\n\n" % write_json(event)
 
     def replay(self, completion: Mapping[str, object]) -> Iterator[bytes]:
         """The events after the opening: every choice's content, refusal, tool calls and end, then usage, then the end mark."""

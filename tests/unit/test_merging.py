@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from gateway.merging import merged, merged_body
 from gateway.records import RequestState
@@ -80,3 +81,21 @@ def test_odd_bodies_are_merged_as_far_as_they_go() -> None:
     )
 
     assert whole == {"choices": [1], "usage": {"cost": 0.5, "tier": "batch", "details": {"a": 1}}}
+
+
+@pytest.mark.parametrize("depth", [255, 1_000])
+def test_deep_answers_become_one(depth: int) -> None:
+    """Answers that are stored can be merged, however deep what their provider put in them is nested."""
+    deep = b"[" * depth + b"]" * depth
+    body = b'{"choices":[{"index":0,"message":{"details":' + deep + b"}}]}"
+    answer = Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=body)
+    whole = merged([answer, answer]).body
+    assert whole.count(b'"details":' + deep) == 2
+    assert [choice["index"] for choice in orjson.loads(whole)["choices"]] == [0, 1]
+
+
+def test_usage_that_no_counter_holds_is_added_up() -> None:
+    """A count that a provider took below zero keeps nobody from the answers that were paid."""
+    whole = orjson.loads(merged([said("a", 2**64 - 1), said("b", 2**64 - 1)]).body)
+    assert whole["usage"]["prompt_tokens"] == pytest.approx(2**65)
+    assert len(whole["choices"]) == 2

@@ -15,10 +15,12 @@ from gateway.rows import (
     http_status,
     is_retriable,
     json_row,
+    parse_json,
     parsed_object,
     read_response,
     read_row,
     unreadable,
+    write_json,
 )
 
 JSON = st.recursive(
@@ -213,3 +215,45 @@ def test_nothing_raises(row: bytes, status: int, body: object, failed: bool) -> 
     read = read_response(None, status, body, answer, has_error=failed)
 
     assert read.body is not None or (read.error is not None and read.error.message)
+
+
+def nested(value: object, depth: int) -> object:
+    """`value` in so many lists, each in an object's field."""
+    for _ in range(depth // 2):
+        value = {"a": [value, 1]}
+    return value
+
+
+@given(JSON, st.sampled_from([0, 254, 300, 1_000]))
+def test_what_can_be_read_can_be_written(value: object, depth: int) -> None:
+    """Whatever stands in a row comes back as it was when it is written, however deep it is nested."""
+    assert parse_json(write_json(nested(value, depth))) == nested(value, depth)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (float("nan"), None),
+        (float("-inf"), None),
+        ("cut \ud83d off", "cut \ufffd off"),
+        ({"\ude00": 1}, {"\ufffd": 1}),
+        ({7: (1, 2.5)}, {"7": [1, 2.5]}),
+        (2**70, float(2**70)),
+        ({"a": [], "b": {}, "c": [{}, [None, True]]}, {"a": [], "b": {}, "c": [{}, [None, True]]}),
+    ],
+)
+def test_what_json_has_no_words_for_is_written_so_that_it_can_be_read(value: object, read: object) -> None:
+    """Values that plugins have made and JSON does not know are written as the nearest that it knows, at any depth."""
+    assert orjson.loads(write_json([value, 2**70])) == [read, float(2**70)]
+    assert orjson.loads(write_json(nested(value, 600))) == nested(read, 600)
+
+
+def test_what_nobody_could_read_is_not_written() -> None:
+    """What is no JSON, is nested deeper than readers go, or contains itself is refused: it could not be told again."""
+    within_itself: list[object] = []
+    within_itself.append(within_itself)
+    with pytest.raises(TypeError):
+        write_json({"a": b"bytes"})
+    for value in (nested(None, 1_026), within_itself):
+        with pytest.raises(ValueError, match="too deeply"):
+            write_json(value)

@@ -189,6 +189,16 @@ def test_odd_completions_still_end(choices: object) -> None:
     events_in(stream({**completion_of(), "choices": choices}))
 
 
+@pytest.mark.parametrize("depth", [255, 1_000])
+def test_a_deep_answer_can_be_streamed(depth: int) -> None:
+    """An answer that is stored can be streamed, however deep what its provider put in it is nested."""
+    deep = "[" * depth + "]" * depth
+    wire = stream(completion_of(choice_of(content="hello", reasoning_details=orjson.loads(deep))))
+    told = {name for event in events_in(wire) for name in event["choices"][0]["delta"]}
+    assert {"content", "reasoning_details"} <= told
+    assert f'"reasoning_details":{deep}'.encode() in b"".join(wire)
+
+
 def test_an_error_is_one_event() -> None:
     """A failure in a stream is OpenAI's error object in one event."""
     assert error_event(b'{"error":{"message":"no"}}') == b'data: {"error":{"message":"no"}}\n\n'

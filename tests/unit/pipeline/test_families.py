@@ -19,8 +19,8 @@ from gateway.store.rows import Ask, Ending
 from gateway.store.shipping import Cut, Settlement
 from tests.unit.pipeline.rig import Rig, arrival, claimed, open_rig
 
-#: What a counter says that was taken below zero.
-UNDERFLOW = 2**64 - 1
+#: In the place of tokens: an answer that is no object.
+ODD = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class Home:
 
 
 def _said(tokens: int) -> Ending:
+    if tokens == ODD:
+        return Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=b"[]")
     body = {"choices": [{"index": 0, "message": {"content": "so"}}], "usage": {"prompt_tokens": tokens}}
     return Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=orjson.dumps(body))
 
@@ -77,9 +79,9 @@ async def test_callers_get_what_is_in_the_ledger(tmp_path: Path) -> None:
 
 
 async def test_answers_that_cannot_be_put_together_stop_nobody(tmp_path: Path) -> None:
-    """Usage that no sum can hold: its caller is told, and the families beside it have their answers."""
+    """Answers that are no objects: their caller is told, and the families beside it have their answers."""
     async with open_home(tmp_path) as home:
-        odd, good = await home.answered(UNDERFLOW, 7)
+        odd, good = await home.answered(ODD, 7)
         assert await home.families.tick() == 2
         endings = await home.rig.ledger.requests.endings([odd, good])
 
@@ -91,7 +93,7 @@ async def test_answers_that_cannot_be_put_together_stop_nobody(tmp_path: Path) -
 async def test_the_cache_keeps_what_may_be_kept(tmp_path: Path) -> None:
     """Whole answers of families, and nothing that failed or was not to be stored."""
     async with open_home(tmp_path) as home:
-        await home.answered(UNDERFLOW, 7)
+        await home.answered(ODD, 7)
         await home.families.tick()
         kept = await flushed(home)
         await home.answered(7, 7, 7, ask=Ask(no_store=True, no_cache=True))
