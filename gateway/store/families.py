@@ -88,7 +88,8 @@ def end_family(session: Session, parent: int, ending: Ending, now: float) -> Set
             seq=parent, n=-1, state=ending.state, fingerprint=fingerprint, ordinal=ordinal, no_store=bool(no_store)
         )
     _stop(session, parent, ending, now)
-    _forget_ended(session, parent)
+    # A child that ends after its parent does so for nobody: a parent that is answered ends last.
+    _forget_ended(session, parent, in_vain=settled is None or ending.state is not RequestState.SUCCEEDED)
     return settled
 
 
@@ -113,8 +114,12 @@ def _stop(session: Session, parent: int, ending: Ending, now: float) -> None:
     stop(session, left, ending, now)
 
 
-def _forget_ended(session: Session, parent: int) -> None:
+def _forget_ended(session: Session, parent: int, *, in_vain: bool) -> None:
+    """Forget children that have ended. `in_vain`: nobody gets their answers, so what they cost is booked as wasted."""
     ended = [{"seq": seq} for seq, state in session.rows("children", {"parent": parent}) if RequestState(state).ended]
+    if in_vain:
+        session.run_many("waste_line", ended)
+        session.run_many("waste_completion", ended)
     for query in ("forget_result", "forget_payload", "forget_request"):
         session.run_many(query, ended)
 

@@ -181,11 +181,9 @@ def _wasted(
     """A line whose answer somebody got is not wasted, every other billed one is."""
     wrong = [f"P4: {source} is the answer of {count} requests" for source, count in given.items() if count > 1]
     lines = {source.rpartition("/")[2] for source in given}
-    alive = {seq for (seq,) in world.sql("SELECT seq FROM requests")}
     for (marker, n), (seq, billed, wasted, _) in booked.items():
         used = f"{marker}-{n}" in lines
-        # Children of a family that failed as a whole were forgotten with it, and are booked as paid: documented.
-        if billed and used == wasted and (used or seq is None or seq in alive):
+        if billed and used == wasted:
             wrong.append(
                 f"P5: line {marker}-{n} of request {seq} {'was used' if used else 'was used by nobody'}, wasted is {wasted}"
             )
@@ -206,8 +204,8 @@ def _given(world: World) -> Counter[str]:
 
 def _bill_of_singles(world: World) -> list[str]:
     wrong = []
-    bills = world.sql("SELECT undiscounted_lines, cost_usd FROM bills")
-    billed = sum(lines for lines, _ in bills)
+    bills = world.sql("SELECT undiscounted_lines, wasted_lines FROM bills")
+    billed, wasted = (sum(each) for each in zip(*bills, strict=True)) if bills else (0, 0)
     given = _given(world)
     wrong += [f"P4: {source} is the answer of {count} requests" for source, count in given.items() if count > 1]
     wrong += [f"P4: {source} was answered by nobody" for source in given if source not in world.remote.singles]
@@ -215,6 +213,8 @@ def _bill_of_singles(world: World) -> list[str]:
         wrong.append(
             f"P5: {billed} calls on the bill, {len(given)} used, {len(world.remote.singles)} billed by the server"
         )
+    if len(given) + wasted < billed:
+        wrong.append(f"P5: of {billed} calls on the bill {len(given)} were used and {wasted} are booked as wasted")
     again = sum(event == "asked_again" for event, _ in world.log)
     asked: Counter[str] = Counter()
     for prompt, answers in [(caller.prompt, caller.answers) for caller in world.callers]:

@@ -29,3 +29,18 @@ LIMIT :limit;
 
 -- name: wish_family_cancel
 UPDATE requests SET cancel_at = coalesce(cancel_at, :now) WHERE seq = :seq AND state = 'queued';
+
+-- name: waste_line
+-- The line by which a child was answered, if it was in a batch: it is kept as long as the child is.
+UPDATE lines SET wasted = 1
+WHERE id = (SELECT i.id FROM requests r JOIN lines i ON i.batch = r.batch AND i.n = r.n
+            WHERE r.seq = :seq AND r.state = 'succeeded' AND i.seq = r.seq AND i.billed = 1);
+
+-- name: waste_completion
+-- The call by which a child was answered that was asked by itself: it is on the bill, as one that was of use.
+INSERT INTO bills (provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines)
+SELECT l.provider, l.model, 0, 0, 0, 0, coalesce(q.cost_usd, 0), 1, 0
+FROM requests r JOIN lanes l ON l.id = r.lane JOIN results q ON q.id = r.result
+WHERE r.seq = :seq AND r.state = 'succeeded' AND r.batch IS NULL
+ON CONFLICT (provider, model) DO UPDATE SET
+    wasted_usd = bills.wasted_usd + excluded.wasted_usd, wasted_lines = bills.wasted_lines + excluded.wasted_lines;

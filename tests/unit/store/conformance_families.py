@@ -11,6 +11,9 @@ from gateway.store.rows import Admission, Arrival, Ask, Departure
 from gateway.store.shipping import BatchRow
 from tests.unit.store.scenery import CANCELLED, Desk, answer, arrival, failure, remote, returned, settled
 
+#: What a line says that was refused.
+UNPAID: dict[str, object] = {"billed": False, "usage": None, "cost_usd": None, "saved_usd": None}
+
 
 def parent(times: int = 3, question: str = "why?", **fields: object) -> Arrival:
     """A call for several answers."""
@@ -228,3 +231,56 @@ class FamiliesConformance:
 
         assert parents == [admission.seq for admission in admissions]
         assert [family.parent for family in families] == parents[1:]
+
+    async def test_what_a_failed_family_was_paid_is_wasted_once(self, desk: Desk) -> None:
+        """Answers before and after the failure were for nobody; whole families beside it, and what nobody paid, are no waste."""
+        failing, whole = await desk.admit(parent(4, "one"), parent(2, "two"))
+        batch = await ended_batch(desk)
+        now = desk.clock.now()
+        await desk.ledger.batches.settle(
+            batch, [settled(0), settled(1, failure(), **UNPAID), settled(4), settled(5)], now
+        )
+        before = await desk.ledger.bills.wasted()
+        await desk.ledger.families.end(failing.seq, failure(), now)
+        await desk.ledger.families.end(whole.seq, answer("whole"), now)
+        early = await desk.ledger.bills.wasted()
+        late = [settled(2, cost_usd=1.0), settled(3, cost_usd=None)]
+        await desk.ledger.batches.settle(batch, late, now)
+        [leftover] = await desk.ledger.families.told(10)
+        for _ in range(2):
+            await desk.ledger.families.end(leftover.parent, answer(), now)
+        [bill] = await desk.ledger.bills.totals()
+
+        assert leftover.parent == failing.seq
+        assert (before, early) == ({"sim": 0.0}, {"sim": 0.25})
+        assert (bill.lines, bill.wasted_lines, bill.unpriced_lines) == (6, 3, 1)
+        assert (bill.cost_usd, bill.wasted_usd, bill.saved_usd) == (1.75, 1.25, 0.5)
+
+    async def test_a_cancelled_family_was_paid_in_vain(self, desk: Desk) -> None:
+        """One of two answers came before the cancel: nobody gets it."""
+        [admission] = await desk.admit(parent(2))
+        batch = await ended_batch(desk)
+        now = desk.clock.now()
+        await desk.ledger.batches.settle(batch, [settled(0), returned(1, now + 60)], now)
+        await desk.ledger.requests.cancel(admission.seq, now, CANCELLED)
+        [bill] = await desk.ledger.bills.totals()
+
+        assert await state_of(desk, admission) is RequestState.CANCELLED
+        assert (bill.lines, bill.wasted_lines, bill.wasted_usd) == (2, 1, 0.25)
+
+    async def test_what_a_failed_family_was_paid_one_by_one_is_wasted_once(self, desk: Desk) -> None:
+        """Also where its children were asked by themselves, and stand on the bill already."""
+        await desk.admit(parent(3))
+        completions, now = desk.ledger.completions, desk.clock.now()
+        paid = settled(0, msgspec.structs.replace(answer(), cost_usd=2.0), cost_usd=2.0)
+        for settlement in (paid, settled(0, cost_usd=None), settled(0, failure(), **UNPAID)):
+            claim = await completions.claim(1, now)
+            assert claim is not None
+            await completions.settle(claim, settlement, now)
+        [family] = await desk.ledger.families.told(10)
+        for _ in range(2):
+            await desk.ledger.families.end(family.parent, failure(), now)
+        [bill] = await desk.ledger.bills.totals()
+
+        assert (bill.requests, bill.lines, bill.undiscounted_lines, bill.unpriced_lines) == (3, 3, 2, 1)
+        assert (bill.cost_usd, bill.wasted_usd, bill.wasted_lines) == (2.0, 2.0, 2)
