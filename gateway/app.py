@@ -30,6 +30,7 @@ from gateway.metrics import Metrics
 from gateway.pipeline.batcher import Batcher
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.completer import Completer
+from gateway.pipeline.discarder import Discarder
 from gateway.pipeline.families import Families
 from gateway.pipeline.intake import Intake
 from gateway.pipeline.janitor import Janitor
@@ -188,6 +189,7 @@ class Gateway:
         reconciler = Reconciler(upstream, waiters, retries, tasks, doubted=signals.doubted, submitted=signals.submitted)
         families = Families(self.ledger, waiters, cache, clock)
         janitor = Janitor(upstream, waiters, configuration.server, configuration.storage, retries)
+        discarder = Discarder(upstream, retries.quarantine_seconds)
         tasks.start("boots.renew", self._keep("boots.renew", self._renew))
         tasks.start("waiters.folds", self._keep("waiters.folds", waiters.run_folds))
         tasks.start("waiters.sweeps", self._keep("waiters.sweeps", waiters.run_sweeps))
@@ -202,7 +204,7 @@ class Gateway:
         tasks.start("reconciler", self._keep("reconciler", reconciler.run))
         tasks.start("families", self._keep("families", families.run))
         tasks.start("janitor", self._keep("janitor", janitor.run))
-        tasks.start("janitor.discards", self._keep("janitor.discards", janitor.run_discards))
+        tasks.start("discarder", self._keep("discarder", discarder.run))
         tasks.start("upkeep", self._keep("upkeep", Upkeep(self._database, clock).run))
 
     async def _serve(self, app: web.Application, listener: socket.socket) -> None:

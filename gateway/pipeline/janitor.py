@@ -1,8 +1,8 @@
 """What must happen in the end: nothing waits for ever, nothing is kept for ever.
 
 Takes requests that are `queued` too long, or in batches of which nothing is heard any more, and leaves them `expired`;
-queued ones nobody waits for any more (if so configured) and leaves them `cancelled`; takes batches that are `collected`
-or `dissolved` and leaves nothing of them at the provider. If the process dies half-way, the next round finds what is left.
+queued ones nobody waits for any more (if so configured) and leaves them `cancelled`; forgets what ended long ago. If the process
+dies half-way, the next round finds what is left.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from collections.abc import Mapping
 from gateway.config import Retries, Server, Storage
 from gateway.dissolving import give_up
 from gateway.endings import cancelled, failure
-from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, Limits, RequestState
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
-from gateway.troubles import LOST_TROUBLES, deadline, trouble
-from gateway.upstream import Upstream, remote_of
+from gateway.troubles import LOST_TROUBLES, deadline
+from gateway.upstream import Upstream
 
 TICK_SECONDS = 15.0
 AT_ONCE = 500
 #: With bodies of 100 KB, 500 keep the writer from its callers for 0.13 s (measured).
 FORGET_AT_ONCE = 100
 BATCHES_AT_ONCE = 20
-DISCARD_SECONDS = 120.0
 #: With `on_disconnect = "cancel"`: how long after its last waiter left a queued request is cancelled.
 ABANDONED_SECONDS = 120.0
 
@@ -51,19 +49,8 @@ class Janitor:
             await self.round()
             await self._upstream.clock.sleep(TICK_SECONDS)
 
-    async def run_discards(self) -> None:
-        """Delete files for ever; apart from the rounds, which a provider that does not answer would hold up."""
-        while True:
-            await self.discard()
-            await self._upstream.clock.sleep(TICK_SECONDS)
-
-    async def discard(self) -> None:
-        """Delete the files of batches that are over, once; beside each other, so within one time limit."""
-        batches = await self._ledger.batches.undiscarded(self._upstream.clock.now(), BATCHES_AT_ONCE)
-        await asyncio.gather(*map(self._discard, batches))
-
     async def round(self) -> None:
-        """Do once what is due, but for files."""
+        """Do once what is due."""
         now = self._upstream.clock.now()
         while await self._ledger.boots.bury(AT_ONCE) == AT_ONCE:
             pass
@@ -175,22 +162,3 @@ class Janitor:
             await self._ledger.batches.release(
                 batch, retry_at=batch.retry_at, parked_reason=batch.parked_reason, troubles=batch.troubles
             )
-
-    async def _discard(self, batch: BatchRow) -> None:
-        """Delete a settled batch's files, at the provider and here. Once: what fails expires by itself."""
-        provider = self._upstream.router.providers.get(batch.lane.provider)
-        plugin = await provider.ready() if provider is not None else None
-        if provider is not None and plugin is not None:
-            remote = remote_of(batch) if batch.remote_id is not None else None
-            discard = plugin.discard(self._upstream.view(batch), remote)
-            try:
-                await self._upstream.accounts.call(provider, "discard", discard, DISCARD_SECONDS)
-            except (ProviderError, PluginFault, OSError) as error:
-                # A time limit, and an error of our own disk, are an `OSError` too.
-                self._upstream.log(batch).warning("discard_failed", reason=trouble(error))
-        try:
-            await asyncio.to_thread(self._upstream.spool.drop, batch.marker)
-        except OSError as error:
-            # No reason to end the gateway, and every one after it: doctor finds files that nobody needs.
-            self._upstream.log(batch).warning("spool_stays", reason=trouble(error))
-        await self._ledger.batches.discarded(batch)

@@ -16,6 +16,7 @@ from gateway.pipeline import (
     batcher,
     collector,
     completer,
+    discarder,
     families,
     intake,
     janitor,
@@ -57,7 +58,7 @@ PACE = (
     ("ROWS_AT_ONCE", 500, 2),
     ("LINES_AT_ONCE", 500, 3),
 )
-_ROOMS = (batcher, collector, completer, families, intake, janitor, poller, reconciler, submitter, waiters)
+_ROOMS = (batcher, collector, completer, discarder, families, intake, janitor, poller, reconciler, submitter, waiters)
 
 PRICES = TokenPrices(input=1.0, cached=1.0, output=2.0)
 

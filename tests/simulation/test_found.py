@@ -37,3 +37,20 @@ def test_a_lost_create_without_a_marker_is_found_by_any_of_its_rows(tmp_path: Pa
         jobs = len(world.remote.jobs)
 
     assert jobs == 4
+
+
+def test_what_was_dissolved_in_doubt_is_looked_for(tmp_path: Path) -> None:
+    """A batch that is hidden for longer than the quarantine fills the account, so that its second try is refused: it counts."""
+    options = Options(weather=Weather(lag=900.0), most_lines=3, turnaround=(600.0, 700.0))
+    with World(1, options, tmp_path) as world:
+        world.remote.orders["submit"].append(Fault.LOST_AFTER)
+        for number in range(2):
+            world.ask(Caller(number=number, prompt=f"question {number}", way=Way.ASYNC))
+        world.advance(60)
+        world.remote.weather = Weather()
+        world.finish()
+        (dissolved,) = world.sql("SELECT marker FROM batches WHERE state = 'dissolved' AND ambiguous = 1")
+        hidden = [job for job in world.remote.jobs.values() if job.marker == dissolved[0]]
+
+    assert [job.visible_from - job.sent_at > 140 for job in hidden] == [True]
+    assert world.copies() == {job.remote_id for job in hidden}

@@ -306,8 +306,8 @@ class World:
                 self._repeated(marker, f"one on its way since {pending.sent_at - START:.1f}", now - pending.sent_at)
         for job in self.remote.jobs.values():
             if wanted & set(job.seqs) and self._alive(job, wanted) and not self._known_copy(job):
-                # Of what was dissolved after its quarantine nobody looks for copies any more; and without a marker nobody looks
-                # once more between the second empty list and the next create.
+                # For what was dissolved after its quarantine nobody looks before its requests are sent again (but later, and then
+                # it is counted); and without a marker nobody looks once more between the second empty list and the next create.
                 unmarked = self.options.kind == "unmarked"
                 late = job.visible_from > now or unmarked or self._dissolved(job.marker)
                 hidden = min(now, job.visible_from) - job.sent_at if late else 0.0

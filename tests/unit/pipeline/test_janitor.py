@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,11 @@ import pytest
 
 from gateway.config import Retries, Server, Storage
 from gateway.endings import cancelled
-from gateway.errors import Missing, Retryable, StorageFull
+from gateway.errors import StorageFull
 from gateway.pipeline.janitor import Janitor
-from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, RequestState
-from gateway.spool import Spool
+from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.rows import Departure
 from gateway.store.shipping import BatchRow
-from gateway.testing import FakeProvider
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
 
 HOUR = 3600.0
@@ -198,69 +195,6 @@ async def test_a_batch_somebody_still_wants_is_sent(tmp_path: Path) -> None:
         await rig.ledger.requests.cancel(1, rig.clock.now(), cancelled())
         await janitor_of(rig).round()
         assert (await rig.batch()).state is BatchState.SEALED
-
-
-@pytest.mark.parametrize("error", [None, Retryable("503"), Missing("gone"), RuntimeError("bug"), TimeoutError()])
-async def test_files_of_a_settled_batch_are_deleted_once(error: Exception | None, tmp_path: Path) -> None:
-    """A batch that is over leaves nothing here, and the provider is asked once to delete its files: the rest expires there."""
-    async with open_rig(tmp_path) as rig:
-        batch = await sealed(rig, "a")
-        rig.upstream.spool.write_lines(batch.marker, [b"{}"])
-        await rig.ledger.batches.dissolve(batch, rig.clock.now(), {})
-        if error is not None:
-            rig.remote.before["discard"].append(error)
-        janitor = janitor_of(rig)
-        for _ in range(3):
-            await rig.clock.advance(400)
-            await janitor.discard()
-        assert rig.remote.calls["discard"] == 1
-        assert not rig.upstream.spool.lines(batch.marker).exists()
-
-
-@pytest.mark.parametrize("error", [PermissionError(13, "not ours"), OSError(5, "I/O error")])
-async def test_a_file_that_cannot_be_deleted_stops_nothing(
-    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A spool that stays, whoever's it is, is said once and left to the doctor: others are deleted, and the gateway goes on."""
-    async with open_rig(tmp_path) as rig:
-        batch = await sealed(rig, "a")
-        await rig.ledger.batches.dissolve(batch, rig.clock.now(), {})
-
-        def refuse(spool: Spool, marker: str) -> None:
-            raise error
-
-        monkeypatch.setattr(Spool, "drop", refuse)
-        await janitor_of(rig).discard()
-        assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
-
-
-async def test_a_disk_that_fails_while_files_are_deleted_stops_nothing(tmp_path: Path) -> None:
-    """An error of our own disk in a plugin's `discard` is one of that batch."""
-    async with open_rig(tmp_path) as rig:
-        batch = await sealed(rig, "a")
-        await rig.ledger.batches.dissolve(batch, rig.clock.now(), {})
-        rig.remote.before["discard"].append(OSError(28, "No space left on device"))
-        await janitor_of(rig).discard()
-        assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
-
-
-async def test_files_of_several_batches_are_deleted_beside_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A provider that does not answer holds up the deleting for one time limit, not for one of each batch."""
-    together = asyncio.Barrier(3)
-
-    async def discard(fake: FakeProvider, batch: Batch, remote: RemoteBatch | None) -> None:
-        await together.wait()
-
-    monkeypatch.setattr(FakeProvider, "discard", discard)
-    async with open_rig(tmp_path) as rig:
-        for text in "abc":
-            batch = await sealed(rig, text)
-            await rig.ledger.batches.dissolve(batch, rig.clock.now(), {}, not_before=rig.clock.now() + HOUR)
-        async with asyncio.timeout(5):
-            await janitor_of(rig).discard()
-        assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
 
 
 async def test_what_ended_long_ago_is_forgotten(tmp_path: Path) -> None:

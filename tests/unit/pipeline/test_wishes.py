@@ -158,24 +158,3 @@ async def test_what_nobody_wants_once_it_is_uploaded_is_not_sent(
         assert (await rig.batch()).state is BatchState.DISSOLVED
         assert await rig.states() == [RequestState.CANCELLED] * 2
         assert future.result().code == "cancelled"
-
-
-async def test_deleting_files_holds_up_no_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider that does not answer `discard` for two minutes keeps nobody's cancel, and no ending, that long."""
-    hung = asyncio.Event()
-
-    async def hang(fake: FakeProvider, batch: Batch, remote: RemoteBatch | None) -> None:
-        hung.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(FakeProvider, "discard", hang)
-    async with open_rig(tmp_path) as rig:
-        over = await sealed(rig, "over")
-        await rig.ledger.batches.dissolve(over, rig.clock.now(), {}, not_before=rig.clock.now() + DAY)
-        janitor = janitor_of(rig)
-        rig.tasks.start("janitor.discards", janitor.run_discards())
-        await hung.wait()
-        await under_way(rig, "a")
-        await wish(rig, 2)
-        await janitor.round()
-        assert (await rig.batches())[-1].cancel_at is not None

@@ -12,6 +12,7 @@ from gateway.config import Batching, Polling, ProviderTable, Retries, Server, St
 from gateway.config import Cache as CacheSettings
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.completer import Completer
+from gateway.pipeline.discarder import Discarder
 from gateway.pipeline.families import Families
 from gateway.pipeline.janitor import Janitor
 from gateway.pipeline.poller import Poller
@@ -72,10 +73,9 @@ async def open_works(
         cache = Cache.open(directory / "cache", CacheSettings())
         up, waiters, tasks, events = rig.upstream, rig.waiters, rig.tasks, [asyncio.Event() for _ in range(4)]
         submitted, ended, doubted, unbatched = events
-        janitor = Janitor(up, waiters, Server(), Storage(retention_days=3_650.0), rig.retries)
         stages = (
-            janitor.round,
-            janitor.discard,
+            Janitor(up, waiters, Server(), Storage(retention_days=3_650.0), rig.retries).round,
+            Discarder(up, rig.retries.quarantine_seconds).round,
             rig.batcher(batching).tick,
             Submitter(up, waiters, tasks, submitted=submitted, doubted=doubted).tick,
             Reconciler(up, waiters, rig.retries, tasks, doubted=doubted, submitted=submitted).tick,
