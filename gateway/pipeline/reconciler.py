@@ -8,6 +8,7 @@ in `sealed` (surely not there: sent again under the same marker). If the process
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from gateway.candidates import Weighed, weigh
@@ -19,7 +20,7 @@ from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
-from gateway.troubles import OUT_OF_SIGHT, PARK_SECONDS, backoff, is_out_of_sight, trouble
+from gateway.troubles import LOST_TROUBLES, OUT_OF_SIGHT, PARK_SECONDS, backoff, is_out_of_sight, trouble
 from gateway.turns import Turns
 from gateway.upstream import Side, Upstream
 
@@ -53,6 +54,8 @@ class Reconciler:
         self._doubted = doubted
         self._submitted = submitted
         self._first_empty: dict[int, float] = {}
+        #: How often a batch was found again under the name by which the provider had not known it.
+        self._listed_only: Counter[int] = Counter()
         states = (BatchState.SUBMITTING, BatchState.RECONCILING)
         # One at a time within an account: what one listing finds is known before the next.
         self._turns = Turns(upstream, tasks, "reconcile", states, at_once=1, over=doubted)
@@ -122,8 +125,15 @@ class Reconciler:
     async def _adopt(self, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> None:
         """It is there. Of several, the oldest is ours and the others are cancelled and counted."""
         self._first_empty.pop(batch.id, None)
-        now = self._upstream.clock.now()
-        await self._ledger.batches.submitted(batch, remotes[0], now, now)
+        now, poll_at = self._upstream.clock.now(), self._upstream.clock.now()
+        if remotes[0].remote_id == batch.remote_id:
+            # The list has it and the poll had not: that may go on, and must neither be quick nor without an end.
+            self._listed_only[batch.id] += 1
+            if self._listed_only[batch.id] >= LOST_TROUBLES and self._given_up(batch):
+                await self._expire(batch, side)
+                return
+            poll_at += LOOK_AGAIN_SECONDS
+        await self._ledger.batches.submitted(batch, remotes[0], now, poll_at)
         self._upstream.metrics.reconciliations.of(side.provider.name, "adopted").inc()
         self._upstream.log(batch).info("batch_adopted", remote_id=remotes[0].remote_id, copies=len(remotes))
         self._submitted.set()
@@ -232,6 +242,7 @@ class Reconciler:
     async def _dissolve(self, batch: BatchRow, side: Side, outcome: str, ending: Ending | None) -> None:
         """End what is left of a batch; without an `ending`, what was not cancelled goes back to its lane."""
         self._first_empty.pop(batch.id, None)
+        self._listed_only.pop(batch.id, None)
         self._upstream.looked_for.discard(batch.id)
         self._upstream.metrics.reconciliations.of(side.provider.name, outcome).inc()
         refused = {} if ending is None else dict.fromkeys(range(batch.count), ending)
