@@ -11,8 +11,12 @@ from google import genai
 from google.genai import types
 from google.genai.client import AsyncClient
 
-from gateway import Call, Result
+from gateway import (
+    Call,
+    Result,
+)
 from gateway.testing import Lab
+from gateway_gemini.decode import decode_row
 from gateway_gemini.dialect import Dialect
 from gateway_gemini.encode import encode_line
 from gateway_gemini.sandbox import GeminiSimulator
@@ -78,3 +82,14 @@ def request_in(body: Mapping[str, object], dialect: Dialect | None = None) -> di
     assert line.keys() == {"request"}
     request: dict[str, Any] = line["request"]
     return request
+
+
+MARKER = "abcdefghij0123456789"
+
+
+def row(response: dict[str, Any] | None = None, **fields: object) -> Result:
+    """What a row with the key `k` says."""
+    content: dict[str, object] = {"key": "k", **fields}
+    if response is not None:
+        content["response"] = response
+    return decode_row(orjson.dumps(content))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from gemini_lab import call, chat, message_of, simulator
+from gemini_lab import MARKER, call, chat, message_of, simulator
 
 from gateway import (
     Batch,
@@ -31,9 +29,6 @@ from gateway_gemini import GeminiProvider, register_providers
 from gateway_gemini.encode import EMBEDDINGS
 from gateway_gemini.failures import FAILURES, answered
 from gateway_gemini.settings import GeminiSettings
-from gateway_gemini.wire import _Stoppable
-
-MARKER = "abcdefghij0123456789"
 
 
 def test_the_plugin_brings_one_kind() -> None:
@@ -68,52 +63,6 @@ async def test_the_marker_names_batch_and_file(lab: Lab) -> None:
     assert batch.file_id == f"files/{MARKER}"
     assert made.metadata == {"displayName": f"batchway-{MARKER}", "fileName": batch.file_id}
     assert remote.remote_id == f"batches/{made.id}"
-
-
-async def test_a_second_upload_finds_the_first(lab: Lab) -> None:
-    """An upload that is repeated, as after a crash, uses the file that is there whole, and uploads nothing."""
-    batch = lab.seal(chat("x"))
-    first = await lab.provider.upload(batch)
-    second = await lab.provider.upload(batch)
-
-    assert first == second
-    assert len(lab.simulator.store.files) == 1
-
-
-async def test_a_file_that_is_not_whole_is_replaced(lab: Lab) -> None:
-    """A file of our name and another size is deleted, and the next try uploads it anew."""
-    await lab.provider.upload(lab.seal(chat("x")))
-    batch = lab.seal(chat("a longer one"))
-    with pytest.raises(Retryable, match="not whole"):
-        await lab.provider.upload(batch)
-    file_id = await lab.provider.upload(batch)
-
-    assert simulator(lab).store.path(f"in_{MARKER}").read_bytes() == batch.spool.read_bytes()
-    assert file_id == f"files/{MARKER}"
-
-
-async def test_an_upload_waits_until_the_file_is_read(lab: Lab) -> None:
-    """A file in PROCESSING is waited for, also one of a former upload; one that never ends is Retryable."""
-    simulator(lab).settings = replace(lab.simulator.settings, file_pending_seconds=30)
-    batch = await lab.upload(chat("x"))
-    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
-
-    simulator(lab).settings = replace(lab.simulator.settings, file_pending_seconds=1_000_000)
-    with pytest.raises(Retryable, match="still PROCESSING"):
-        await lab.provider.upload(lab.seal(chat("x"), marker="z" * 20))
-    with pytest.raises(Retryable, match="still PROCESSING"):
-        await lab.provider.upload(lab.seal(chat("x"), marker="z" * 20))
-
-
-async def test_a_file_that_the_batches_do_not_see_yet_is_retryable(lab: Lab) -> None:
-    """A create call that cannot find the file just uploaded is tried again, and its 403 stops no account."""
-    lab.simulator.faults.order(Fault(kind=FaultKind.FILE_LAG, seconds=10))
-    batch = await lab.upload(chat("x"))
-    with pytest.raises(Retryable, match="may not exist"):
-        await lab.provider.submit(batch)
-    lab.clock.jump(11)
-
-    assert (await lab.provider.submit(batch)).state is RemoteState.RUNNING
 
 
 @pytest.mark.parametrize("inline", [0, 100])
@@ -249,17 +198,6 @@ async def test_a_list_that_goes_in_circles_is_retryable(lab: Lab, monkeypatch: p
     assert len(asked) == 2
 
 
-async def test_concurrent_uploads_of_one_batch_end_well(lab: Lab) -> None:
-    """Two uploads of one batch at once, as of two processes, leave one file; whoever comes late finds it or tries again."""
-    batch = lab.seal(chat("x"))
-    found = await asyncio.gather(*(lab.provider.upload(batch) for _ in range(3)), return_exceptions=True)
-
-    assert f"files/{MARKER}" in found
-    assert all(isinstance(each, str | Retryable) for each in found)
-    assert await lab.provider.upload(batch) == f"files/{MARKER}"
-    assert simulator(lab).store.path(f"in_{MARKER}").read_bytes() == batch.spool.read_bytes()
-
-
 async def test_a_strange_state_is_named_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state that nobody has heard of counts as running, and stands in the log once."""
 
@@ -274,35 +212,3 @@ async def test_a_strange_state_is_named_once(lab: Lab, monkeypatch: pytest.Monke
 
     assert states == [RemoteState.RUNNING, RemoteState.RUNNING]
     assert [entry["state"] for entry in logs] == ["DREAMING"]
-
-
-async def test_a_cancelled_upload_stops(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever gives an upload up does not leave a thread behind that goes on sending."""
-    spool = lab.directory / "large"
-    spool.write_bytes(b"x" * 30_000_000)
-    batch = Batch(marker=MARKER, endpoint="/v1/chat/completions", model="m", count=1, size=30_000_000, spool=spool)
-    started, stopped = threading.Event(), threading.Event()
-    read = _Stoppable.read
-
-    def watched(self: _Stoppable, size: int | None = -1, /) -> bytes:
-        try:
-            content = read(self, size)
-        except InterruptedError:
-            stopped.set()
-            raise
-        started.set()
-        # The test decides when the next chunk goes: nobody waits for the upload any more by then.
-        cancelled.wait(30)
-        return content
-
-    cancelled = threading.Event()
-    monkeypatch.setattr(_Stoppable, "read", watched)
-    upload = asyncio.ensure_future(lab.provider.upload(batch))
-    await asyncio.to_thread(started.wait, 30)
-    upload.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await upload
-    cancelled.set()
-
-    assert await asyncio.to_thread(stopped.wait, 30)
-    assert lab.simulator.store.files == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 from aiohttp import web
+from hypothesis import strategies as st
 from mistralai.client import Mistral
 
 from gateway import Batch, Call, RemoteBatch, Result
@@ -148,3 +149,19 @@ def sent(body: dict[str, object]) -> dict[str, object]:
     """The body as it is stored."""
     line: dict[str, dict[str, object]] = orjson.loads(encode_line(call(body)))
     return line["body"]
+
+
+KEYS = [
+    *("message", "detail", "error", "code", "type", "param", "loc", "msg", "status_code", "body"),
+    *("choices", "content", "tool_calls", "function", "arguments", "thinking", "usage", "prompt_tokens"),
+]
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+JSON = st.recursive(
+    SCALARS | st.text('abc\u2028é{["\\', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)

@@ -6,12 +6,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mistral_lab import JSON
 from openai.types.chat import ChatCompletion
 
-from gateway import ErrorBody, Retryable
+from gateway import ErrorBody
 from gateway_mistral.decode import decode_row
 from gateway_mistral.messages import translated_messages
-from gateway_mistral.outputs import rows_within
 from gateway_mistral.remote import refusal, remote_batch
 
 
@@ -222,18 +222,6 @@ def test_rows_that_say_nothing_are_tried_again(raw: bytes) -> None:
     assert (result.body, result.retriable) == (None, True)
 
 
-KEYS = [
-    *("message", "detail", "error", "code", "type", "param", "loc", "msg", "status_code", "body"),
-    *("choices", "content", "tool_calls", "function", "arguments", "thinking", "usage", "prompt_tokens"),
-]
-SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
-JSON = st.recursive(
-    SCALARS | st.text('abc\u2028é{["\\', max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
-    max_leaves=12,
-)
-
-
 @given(JSON, JSON, JSON)
 def test_no_row_is_a_bug(body: object, error: object, status: object) -> None:
     """Whatever JSON stands in a row, it decodes; a success is a chat completion."""
@@ -272,30 +260,6 @@ def test_a_tool_call_comes_back_as_it_went(arguments: str, name: str) -> None:
 
     assert returned == {"role": "assistant", "content": "text", "tool_calls": [call]}
     assert dropped == []
-
-
-@given(st.lists(st.dictionaries(st.text(max_size=5), JSON, max_size=3), max_size=5), JSON, st.booleans())
-def test_rows_are_found_within_a_job(outputs: list[dict[str, object]], other: object, pretty: bool) -> None:
-    """The elements of `outputs` come out one by one, whatever stands beside and within them."""
-    job = {"id": "outputs", "metadata": {"outputs": [{"not": "this"}], "x": other}, "outputs": outputs, "z": other}
-    text = orjson.dumps(job, option=orjson.OPT_INDENT_2 if pretty else 0)
-    rows = list(rows_within(text))
-
-    assert [orjson.loads(row) for row in rows] == outputs
-    assert not any(b"\n" in row for row in rows)
-
-
-@pytest.mark.parametrize("job", [b'{"outputs":null}', b'{"id":"x"}', b'{"outputs":[]}'])
-def test_a_job_may_have_no_rows(job: bytes) -> None:
-    """Without the list there are no rows."""
-    assert list(rows_within(job)) == []
-
-
-@pytest.mark.parametrize("job", [b"", b"oops", b'{"outputs":[{"a":1}', b'{"outputs":[{"a":1},{"b":"'])
-def test_a_job_that_was_cut_is_fetched_again(job: bytes) -> None:
-    """What does not end as JSON does is no job."""
-    with pytest.raises(Retryable):
-        list(rows_within(job))
 
 
 @given(st.dictionaries(st.sampled_from(["status", "created_at", "total_requests", "completed_requests", "errors", "output_file",

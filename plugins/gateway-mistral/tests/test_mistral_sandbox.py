@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
-import orjson
 import pytest
 from mistral_lab import CHAT, MODEL, Lab, chat, jsonl
+from mistral_sandbox_lab import create, ended, rows, upload
 from mistralai.client import Mistral
 from mistralai.client.errors import MistralError
-from mistralai.client.models import BatchJob, ChatCompletionRequest, ChatCompletionResponse
+from mistralai.client.models import ChatCompletionRequest, ChatCompletionResponse
 from mistralai.extra.batch import BatchClient, BatchInput
 
 from gateway.clock import as_datetime
 from gateway.sandbox import Fault, FaultKind, SandboxServer, body_hash
 from gateway_mistral.sandbox import MistralSimulator
-
-
-async def upload(lab: Lab, *lines: object, name: str = "in.jsonl") -> str:
-    """A file with these lines."""
-    file = {"file_name": name, "content": jsonl(*lines)}
-    return (await lab.sdk.files.upload_async(file=file, purpose="batch")).id
-
-
-async def create(lab: Lab, *bodies: dict[str, object], **fields: object) -> BatchJob:
-    """A job whose requests are inside the create call."""
-    requests = [{"custom_id": str(n), "body": body} for n, body in enumerate(bodies)]
-    return await lab.sdk.batch.jobs.create_async(endpoint=CHAT, requests=requests, model=MODEL, **fields)
-
-
-async def ended(lab: Lab, job: BatchJob) -> BatchJob:
-    """The same job after long enough."""
-    lab.clock.jump(1_000)
-    return await lab.sdk.batch.jobs.get_async(job_id=job.id)
-
-
-async def rows(lab: Lab, file_id: object) -> list[Mapping[str, object]]:
-    """The rows of a result file."""
-    response = await lab.sdk.files.download_async(file_id=str(file_id))
-    content = await response.aread()
-    return [orjson.loads(row) for row in content.split(b"\n") if row]
-
-
-async def refused(lab: Lab, **fields: object) -> tuple[int, str]:
-    """Status and body of a create call that is refused."""
-    with pytest.raises(MistralError) as caught:
-        await lab.sdk.batch.jobs.create_async(**{"endpoint": CHAT, "model": MODEL, **fields})
-    return caught.value.status_code, caught.value.body
 
 
 async def test_a_job_of_a_file(lab: Lab) -> None:
@@ -202,60 +169,6 @@ async def test_several_files_make_one_job(lab: Lab) -> None:
     assert (await ended(lab, job)).succeeded_requests == 3
 
 
-async def test_create_calls_are_checked(lab: Lab) -> None:
-    """Too many requests, no source or two, unknown words and files, windows and metadata out of bounds."""
-    file_id = await upload(lab, {"custom_id": "0", "body": chat("x")})
-    one = [{"custom_id": "0", "body": chat("x")}]
-    cases: list[dict[str, object]] = [
-        {"requests": one * 10_001},
-        {"requests": one, "input_files": [file_id]},
-        {},
-        {"requests": []},
-        {"requests": one, "timeout_hours": 169},
-        {"requests": one, "timeout_hours": 0},
-        {"requests": one, "metadata": {"k" * 33: "v"}},
-        {"requests": one, "metadata": {"k": "v" * 513}},
-        {"requests": one, "metadata": {"k": ""}},
-        {"requests": [{"body": {"messages": []}}], "model": None},
-    ]
-    statuses = [(await refused(lab, **case))[0] for case in cases]
-
-    assert statuses == [422] * len(cases)
-    assert (await refused(lab, input_files=["00000000-0000-0000-0000-000000000000"]))[0] == 404
-    assert lab.simulator.store.batches == {}
-
-
-async def test_a_job_with_bad_lines_fails(lab: Lab) -> None:
-    """Lines that are no JSON, lack a body, or repeat a name fail the job, which counts them and names none."""
-    file_id = (
-        await lab.sdk.files.upload_async(
-            file={"file_name": "x", "content": b'{"custom_id":"a","body":{}}\noops\noops\n'}, purpose="batch"
-        )
-    ).id
-    job = await lab.sdk.batch.jobs.create_async(endpoint=CHAT, input_files=[file_id], model=MODEL)
-    done = await ended(lab, job)
-
-    assert (done.status, done.output_file, done.total_requests) == ("FAILED", None, 0)
-    assert ("A line of the input is not valid JSON.", 2) in {(error.message, error.count) for error in done.errors}
-
-
-async def test_a_body_with_an_unknown_field_fails_its_line(lab: Lab) -> None:
-    """The schema forbids extra keys, in the form that callers have reported."""
-    job = await ended(lab, await create(lab, chat("x", max_completion_tokens=5), chat("y")))
-    [row] = await rows(lab, job.error_file)
-    response = row["response"]
-    assert isinstance(response, dict)
-
-    assert row["custom_id"] == "0"
-    assert response["status_code"] == 422
-    assert response["body"]["message"]["detail"][0] == {
-        "type": "extra_forbidden",
-        "loc": ["body", "max_completion_tokens"],
-        "msg": "Extra inputs are not permitted",
-        "input": 5,
-    }
-
-
 async def test_the_synchronous_endpoint(lab: Lab) -> None:
     """The SDK's chat call is answered at once; tools, thoughts and lengths as the model's name and the body ask."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {}}}}}
@@ -271,18 +184,6 @@ async def test_the_synchronous_endpoint(lab: Lab) -> None:
     assert [chunk.type for chunk in thought.choices[0].message.content] == ["thinking", "text"]  # type: ignore[union-attr]
     assert short.choices[0].finish_reason == "length"
     assert [model.id for model in (await lab.sdk.models.list_async()).data or []]
-
-
-async def test_a_key_is_needed(lab: Lab) -> None:
-    """The configured key is the only one; without configuration any key will do, but there has to be one."""
-    lab.simulator.settings = replace(lab.simulator.settings, api_key="secret")
-    with pytest.raises(MistralError) as caught:
-        await lab.sdk.batch.jobs.list_async()
-    async with Mistral(api_key="secret", server_url=lab.url) as sdk:
-        listed = await sdk.batch.jobs.list_async()
-
-    assert caught.value.status_code == 401
-    assert listed.total == 0
 
 
 async def test_state_survives_the_process(lab: Lab) -> None:
