@@ -14,6 +14,7 @@ from tests.simulation.callers import Stage, Way, contents
 from tests.simulation.weather import BAD, FLAKY, HOPELESS, POISON, POISON_LATE, POISON_NAMED
 
 if TYPE_CHECKING:
+    from tests.simulation.jobs import Job
     from tests.simulation.wire import Reply
     from tests.simulation.world import World
 
@@ -237,6 +238,7 @@ def _copies_are_counted(world: World) -> list[str]:
     for remote_id, job in world.remote.jobs.items():
         if job.foreign or job.refusal is not None:
             continue
+        wrong += _of_dissolved(world, job)
         rows = world.sql(
             "SELECT remote_id, collected_at, ambiguous, ended_at FROM batches WHERE marker = ?", job.marker
         )
@@ -250,6 +252,23 @@ def _copies_are_counted(world: World) -> list[str]:
         if seen and remote_id not in copies:
             wrong.append(f"P3: {remote_id} is a copy of {rows[0][0]} and was not counted")
     return wrong
+
+
+def _of_dissolved(world: World, job: Job) -> list[str]:
+    """What a create in doubt made of a batch that was taken apart is counted, if it was shown by the last look for it."""
+    given_up = {facts["marker"] for event, facts in world.log if event == "copies_unknown"}
+    if world.options.kind != "marked" or job.marker in given_up or job.remote_id in world.copies():
+        return []
+    rows = world.sql(
+        "SELECT id, retry_at FROM batches WHERE marker = ? AND state = 'dissolved' AND ambiguous = 1 "
+        "AND (submitted_at IS NULL OR remote_id <> ?)",
+        *(job.marker, job.remote_id),
+    )
+    return [
+        f"P3: {job.remote_id} is a copy of batch {number}, which was dissolved, and was not counted"
+        for number, looked_at in rows
+        if job.visible_from < looked_at
+    ]
 
 
 def _one_sample_for_each_call(world: World) -> list[str]:
