@@ -53,17 +53,19 @@ class BatchReads:
         return await read_aside(self._database, lambda session: read_batches(session, "cancelled_whole", params))
 
     async def unwanted(self, batch_id: int) -> bool:
-        """Whether nobody wants any unsettled line of a batch, and there are some. Looks through its lines, so off the loop."""
+        """Whether nobody wants any unsettled line of a batch, and there are some: counted, off the loop, once one is unwanted."""
+        if not await self._database.read(lambda session: session.rows("wished", {"batch": batch_id})):
+            return False
         found = await read_aside(self._database, lambda session: session.row("unwanted", {"batch": batch_id}))
         return found is not None and bool(found[0])
 
     async def wished_unsent(self, limit: int, batch_id: int | None = None) -> list[int]:
         """Sealed batches of which nothing is at the provider, and of whose requests one is not wanted any more.
 
-        Only this one, if it is one. Of every sealed batch something is looked up, so off the loop.
+        Only this one, if it is one.
         """
         params: Params = {"limit": limit, "batch": batch_id}
-        rows = await read_aside(self._database, lambda session: session.rows("wished_unsent", params))
+        rows = await self._database.read(lambda session: session.rows("wished_unsent", params))
         return [number for (number,) in rows]
 
     async def unsent(self, sealed_before: float, limit: int) -> list[BatchRow]:

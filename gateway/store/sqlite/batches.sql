@@ -263,6 +263,11 @@ WHERE b.state NOT IN ('collected', 'dissolved') AND b.state IN ('sealed', 'submi
     = (SELECT count(*) FROM requests r INDEXED BY requests_members WHERE r.batch = b.id AND r.state = 'batched')
 ORDER BY b.id LIMIT :limit;
 
+-- name: wished
+-- Whether one line of a batch is not wanted any more.
+SELECT 1 FROM requests INDEXED BY requests_wished
+WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL LIMIT 1;
+
 -- name: unwanted
 -- Whether a batch has unsettled lines, and nobody wants any of them: see cancelled_whole.
 SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_wished
