@@ -12,6 +12,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -203,6 +204,7 @@ def _made(schema: Mapping[str, object], steps: Steps) -> Validator | None:
         return None
     words = {word: _counted(check, steps) for word, check in draft.VALIDATORS.items()}
     words["pattern"] = _pattern(steps)
+    words["multipleOf"] = _multiple_of(steps)
     # Nobody's draft: no schema inside can call for this class by a name.
     own = validators.create(meta_schema={}, validators=words, type_checker=draft.TYPE_CHECKER)
     # An empty registry: what lies elsewhere is never fetched.
@@ -239,6 +241,20 @@ def _pattern(steps: Steps) -> Callable[..., object]:
             yield ValidationError("a text does not match its pattern")
 
     return pattern
+
+
+def _multiple_of(steps: Steps) -> Callable[..., object]:
+    def multiple_of(_: Validator, said: float, instance: object, __: object) -> Iterator[Exception]:
+        from jsonschema.exceptions import ValidationError  # noqa: PLC0415 - see `_made`
+
+        steps.take()
+        if isinstance(instance, bool) or not isinstance(instance, int | float):
+            return
+        # In the digits in which both are written: as binary fractions 19.99 is no multiple of 0.01.
+        if Decimal(repr(instance)) % Decimal(repr(said)):
+            yield ValidationError("a number is no multiple")
+
+    return multiple_of
 
 
 def _values(schema: Mapping[str, object]) -> int | None:

@@ -61,6 +61,22 @@ def test_an_answer_satisfies_its_schema_or_does_not(text: str, verdict: Verdict)
     assert judge(PERSON, text) is verdict
 
 
+@given(cents=st.integers(-(10**9), 10**9), off=st.integers(1, 9))
+def test_a_price_in_cents_is_a_multiple_of_a_cent(cents: int, off: int) -> None:
+    """What is a multiple in the digits in which it is written is valid, whatever becomes of it as a binary fraction."""
+    schema: dict[str, object] = {"type": "number", "multipleOf": 0.01}
+    sign, whole = "-" if cents < 0 else "", abs(cents)
+
+    assert judge(schema, f"{sign}{whole // 100}.{whole % 100:02}") is VALID
+    assert judge(schema, f"{sign}{whole // 100}.{whole % 100:02}{off}") is INVALID
+
+
+@pytest.mark.parametrize(("text", "verdict"), [("1e300", UNDECIDED), ("true", INVALID), ("12", VALID), ("13", INVALID)])
+def test_a_multiple_that_cannot_be_told_is_not_told(text: str, verdict: Verdict) -> None:
+    """A number beyond all digits is taken for good."""
+    assert judge({"type": "number", "multipleOf": 3}, text) is verdict
+
+
 def test_any_object_is_one() -> None:
     """`json_object` asks for an object: arrays, numbers and words are none."""
     schema = {"type": "object"}
