@@ -83,7 +83,8 @@ async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: Remote
     except Missing:
         return None
     finally:
-        rows.unlink(missing_ok=True)
+        # A stranger's results may be large, and a slow disk takes its time to free them.
+        await asyncio.to_thread(rows.unlink, missing_ok=True)
 
 
 def _told_by(upstream: Upstream, batch: BatchRow, side: Side, rows: Path) -> bool | None:

@@ -257,8 +257,8 @@ class Poller:
         """Ask the provider to stop; asked again at each poll until it has, which does no harm."""
         try:
             await self._upstream.call(side, "cancel", side.plugin.cancel(remote), CANCEL_SECONDS)
-        except (Missing, Unauthorised):
+        except Unauthorised:
             raise
         except (ProviderError, PluginFault) as error:
-            # A batch that has just ended cannot be cancelled either: whatever was said, the poll decides.
+            # A batch that has just ended cannot be cancelled, and not every server can cancel: the poll decides, also on a 404.
             self._upstream.log(batch).warning("cancel_failed", reason=trouble(error))

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config import Server, Storage
 from gateway.endings import cancelled
-from gateway.errors import Retryable
+from gateway.errors import Missing, Retryable
 from gateway.pipeline.janitor import Janitor
 from gateway.pipeline.submitter import Submitter
 from gateway.records import Batch, BatchState, RemoteBatch, RequestState
@@ -158,3 +158,19 @@ async def test_what_nobody_wants_once_it_is_uploaded_is_not_sent(
         assert (await rig.batch()).state is BatchState.DISSOLVED
         assert await rig.states() == [RequestState.CANCELLED] * 2
         assert future.result().code == "cancelled"
+
+
+async def test_a_provider_without_a_way_to_cancel_is_polled_all_the_same(tmp_path: Path) -> None:
+    """A 404 to the cancel says nothing of the batch: a server may have no such path, and the poll knows what there is."""
+    async with open_rig(tmp_path) as rig:
+        await under_way(rig, "a")
+        await wish(rig, 1)
+        await janitor_of(rig).round()
+        await rig.clock.advance(DAY / 2)
+        poller = poller_of(rig)
+        for state in (BatchState.SUBMITTED, BatchState.ENDED):
+            rig.remote.before["cancel"].append(Missing("status 404"))
+            assert await poller.tick() == 1
+            await rig.errands()
+            assert (await rig.batch()).state is state
+            await rig.clock.advance(DAY)
