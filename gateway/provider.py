@@ -255,3 +255,17 @@ def enveloped_body(payload: bytes) -> Mapping[str, object]:
 def envelope(endpoint: str, body: bytes) -> bytes:
     """OpenAI's batch input line around `body`, still without its `custom_id`; `Provider.frame` puts that in."""
     return b'{"method":"POST","url":%b,"body":%b}' % (orjson.dumps(endpoint), body)
+
+
+def dump_body(body: Mapping[str, object]) -> bytes:
+    """`body` as JSON. Raises `Unsupported`, naming the field, for what JSON cannot hold, as half an emoji or a huge number."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        pass
+    for field, content in body.items():
+        try:
+            orjson.dumps(content)
+        except orjson.JSONEncodeError as error:
+            raise Unsupported(field, f"{field} cannot be sent as JSON: {error}") from None
+    raise Unsupported("body", "the body cannot be sent as JSON")

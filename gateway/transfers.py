@@ -22,7 +22,7 @@ PIECE_BYTES = 1 << 18
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 10.0
 
-F = TypeVar("F")
+_File = TypeVar("_File")
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -60,13 +60,13 @@ def end_row(target: IO[bytes]) -> None:
 
 
 async def until_usable(
-    file: F,
-    look: Callable[[], Awaitable[F]],
+    file: _File,
+    look: Callable[[], Awaitable[_File]],
     *,
-    pending: Callable[[F], str | None],
+    pending: Callable[[_File], str | None],
     clock: Clock,
     wait_seconds: float,
-) -> F:
+) -> _File:
     """An uploaded `file` as it is when the provider has read it: `look` shows it anew as long as it is `pending`, in the words
     that `pending` gives; None: it is not.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import orjson
-
 from gateway import Call, Unsupported
+from gateway.provider import dump_body
 from gateway_mistral.dialect import translate
 
 CHAT = "/v1/chat/completions"
@@ -19,23 +18,9 @@ def encode_body(call: Call, passing: frozenset[str] = frozenset()) -> bytes:
     """The body of a chat completion in Mistral's words. Raises `Unsupported`."""
     if call.endpoint != CHAT:
         raise Unsupported("endpoint", f"this provider is asked for {CHAT} only")
-    body = {**translate(call.body, passing).body, "model": call.model}
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:
-        raise Unsupported(_culprit(body), f"the body cannot be sent as JSON: {error}") from None
+    return dump_body({**translate(call.body, passing).body, "model": call.model})
 
 
 def dropped_fields(call: Call, passing: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """What `encode_line` leaves out of a call that it takes."""
     return translate(call.body, passing).dropped
-
-
-def _culprit(body: dict[str, object]) -> str:
-    """The first field that JSON cannot hold."""
-    for field, content in body.items():
-        try:
-            orjson.dumps(content)
-        except orjson.JSONEncodeError:
-            return field
-    return "body"

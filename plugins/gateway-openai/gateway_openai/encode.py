@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import orjson
-
 from gateway import Call, Unsupported, envelope
+from gateway.provider import dump_body
 
 #: A batch has nobody to stream to; the gateway streams the stored answer itself.
 _STREAMING = frozenset({"stream", "stream_options"})
@@ -33,7 +32,7 @@ def encode_line(
             del body[field]
         else:
             raise Unsupported(field, f"batches of this provider do not support {field}")
-    return envelope(url or call.endpoint, _dump(body))
+    return envelope(url or call.endpoint, dump_body(body))
 
 
 def _says_nothing(field: str, content: object) -> bool:
@@ -60,16 +59,3 @@ def _check_tier(tier: object) -> None:
         raise Unsupported(
             "service_tier", f"a batch has no service tier {str(shown)[:40]!r}; leave it out or use 'auto'"
         )
-
-
-def _dump(body: dict[str, object]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:
-        pass
-    for field, content in body.items():
-        try:
-            orjson.dumps(content)
-        except orjson.JSONEncodeError as error:
-            raise Unsupported(field, f"{field} cannot be sent as JSON: {error}") from None
-    raise Unsupported("body", "the body cannot be sent as JSON")

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import orjson
-
 from gateway import Call, Unsupported
 from gateway.chat import plain_ids
+from gateway.provider import dump_body
 from gateway_together.messages import sent_messages
 
 CHAT = "/v1/chat/completions"
@@ -38,7 +37,7 @@ _MAX_LOGPROBS = 20
 
 def encode_line(call: Call) -> bytes:
     """One input line without its `custom_id`. Raises `Unsupported`."""
-    return b'{"body":%b}' % _dump(sent_body(call))
+    return b'{"body":%b}' % dump_body(sent_body(call))
 
 
 def sent_body(call: Call) -> dict[str, object]:
@@ -119,16 +118,3 @@ def _effort(body: dict[str, object]) -> dict[str, object]:
     if effort == "none":
         return {"reasoning": body.get("reasoning", {"enabled": False})}
     return {"reasoning_effort": _EFFORTS.get(effort, effort) if isinstance(effort, str) else effort}
-
-
-def _dump(body: dict[str, object]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:
-        pass
-    for field, content in body.items():
-        try:
-            orjson.dumps(content)
-        except orjson.JSONEncodeError as error:
-            raise Unsupported(field, f"{field} cannot be sent as JSON: {error}") from None
-    raise Unsupported("body", "the body cannot be sent as JSON")
