@@ -54,6 +54,8 @@ RENEW_SECONDS = 5.0
 LEDGER_PAUSE_SECONDS = 2.0
 #: Twice as long at most is waited, at stop, for what still answers a caller. Zero would mean: without an end.
 SHUTDOWN_SECONDS = 0.25
+#: What plugins and cache hold open has so long to be closed.
+CLOSE_SECONDS = 2.0
 #: Idle connections are kept this long for their client's next request.
 KEEP_ALIVE_SECONDS = 75.0
 
@@ -111,6 +113,7 @@ class Gateway:
         configuration, clock = self.configuration, self.clock
         self.ledger = ledger = await Ledger.open(self._database, clock)
         await ledger.begin(exclusive=True)
+        await self._tell_what_is_resumed()
         directory = configuration.storage.directory
         self.cache = cache = Cache.open(directory / "cache", configuration.cache, self._database.has_room)
         self.waiters = waiters = Waiters(ledger, clock)
@@ -147,6 +150,11 @@ class Gateway:
         add_routes(app, chat, Results(ledger, waiters, clock), self.ops)
         await self._serve(app, listener)
         self.ops.ready = True
+
+    async def _tell_what_is_resumed(self) -> None:
+        queued = sum((await self.ledger.lanes.queued()).values())
+        batches = sum((await self.ledger.batches.open_counts()).values())
+        structlog.get_logger().info("resumed", queued=queued, open_batches=batches)
 
     def _start_workers(self, cache: Cache, waiters: Waiters, signals: Signals) -> None:
         configuration, clock, metrics, tasks = self.configuration, self.clock, self.metrics, self.tasks
@@ -226,11 +234,14 @@ class Gateway:
     async def stop(self) -> None:
         """Stop taking calls, send callers away, let running commits finish, close the ledger. Remote batches run on."""
         self.ops.ready = False
+        callers = len(self.waiters)
         self.waiters.stop()
         if self._server is not None:
             self._server.close()
         await asyncio.sleep(0)
-        await self.tasks.cancel_all()
+        if stubborn := await self.tasks.cancel_all():
+            advice = "a plugin swallows its cancellation: tell its author"
+            structlog.get_logger().error("tasks_go_on", tasks=stubborn, advice=advice)
         try:
             await self.waiters.fold()
         except LedgerError as error:
@@ -238,9 +249,17 @@ class Gateway:
             structlog.get_logger().error("marks_lost", reason=str(error))
         if self._runner is not None:
             await self._runner.cleanup()
-        await self.router.aclose()
-        await asyncio.to_thread(self.cache.close)
+        await self._closed("providers", self.router.aclose())
+        await self._closed("cache", asyncio.to_thread(self.cache.close))
         await self._database.close()
+        structlog.get_logger().info("stopped", callers_sent_away=callers)
+
+    async def _closed(self, name: str, closing: Coroutine[object, object, None]) -> None:
+        """Close a part, or go on without it: the ledger must be closed, and its lock let go, whatever a plugin does."""
+        task = self.tasks.spawn(f"close.{name}", closing)
+        await asyncio.wait([task], timeout=CLOSE_SECONDS)
+        if task.cancel():
+            structlog.get_logger().error("not_closed", part=name, seconds=CLOSE_SECONDS)
 
     async def _keep(self, name: str, run: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run a worker for ever. A ledger that cannot write for a while (a full disk) stops nobody for good."""

@@ -11,9 +11,11 @@ import dataclasses
 import gc
 import importlib
 import importlib.util
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Literal, cast
@@ -37,6 +39,8 @@ SWITCH_SECONDS = 0.0005
 #: Memory in blocks of this size and more is not kept for later.
 LARGE_BLOCK_BYTES = 65_536
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+#: From the end of the stop to the end of the process, at most.
+LEAVE_SECONDS = 2.0
 #: The first SQLite without the WAL-reset bug, which needs two connections that write; we have one.
 SAFE_SQLITE = (3, 51, 3)
 #: Objects, then young and middle collections, after which the garbage collector looks again. With 10,000 calls at once a
@@ -57,6 +61,26 @@ def run(configuration: Configuration, lock: DirectoryLock, listener: socket.sock
     give_back_large_blocks()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(configuration, lock, listener))
+
+
+def leave_soon(status: int) -> None:
+    """End the process within `LEAVE_SECONDS`, with this exit status, whatever still runs in it.
+
+    Event loop and interpreter wait without an end for tasks that swallow their cancellation, and for threads. To be called when
+    all that counts is closed.
+    """
+    timer = threading.Timer(LEAVE_SECONDS, _leave, [status])
+    timer.daemon = True
+    timer.start()
+
+
+def _leave(status: int) -> None:
+    """What waits for its end here is a plugin's."""
+    ours = {threading.main_thread(), threading.current_thread()}
+    threads = sorted(thread.name for thread in threading.enumerate() if thread not in ours)
+    structlog.get_logger().error("left_behind", threads=threads)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 async def _serve(configuration: Configuration, lock: DirectoryLock, listener: socket.socket) -> int:
@@ -89,7 +113,12 @@ async def _serve(configuration: Configuration, lock: DirectoryLock, listener: so
         _announce(configuration, router, listener)
         await ended.wait()
         log.info("stopping")
-        await gateway.stop()
+        try:
+            await gateway.stop()
+        except BaseException:
+            leave_soon(1)
+            raise
+    leave_soon(ended.status)
     return ended.status
 
 

@@ -14,6 +14,11 @@ from gateway.clock import Clock
 
 Outcome = TypeVar("Outcome")
 
+#: A task that was cancelled has so long to end.
+LET_GO_SECONDS = 3.0
+#: While all are being cancelled, those that were started meanwhile are looked for this often.
+LOOK_SECONDS = 0.25
+
 #: Told the task's name and what it died of.
 OnFault = Callable[[str, BaseException], None]
 
@@ -39,12 +44,24 @@ class Tasks:
         """What is running now, in order of name."""
         return sorted(task.get_name() for task in self._running)
 
-    async def cancel_all(self) -> None:
-        """Cancel every task but the one that calls, and return when all have ended, those started meanwhile too."""
+    async def cancel_all(self, seconds: float = LET_GO_SECONDS) -> list[str]:
+        """Cancel every task but the one that calls, those started meanwhile too, and return when all have ended.
+
+        After `seconds` (of the loop's time) they are left to themselves: what runs in a plugin may swallow its cancellation and
+        go on. Returns their names.
+        """
+        loop, told = asyncio.get_running_loop(), set[asyncio.Task[object]]()
+        end = loop.time() + seconds
         while others := self._running - {asyncio.current_task()}:
-            for task in others:
+            left = end - loop.time()
+            if left <= 0:
+                break
+            # Each once: a second time would break off what it writes down at its end.
+            for task in others - told:
                 task.cancel()
-            await asyncio.wait(others)
+            told |= others
+            await asyncio.wait(others, timeout=min(left, LOOK_SECONDS))
+        return sorted(task.get_name() for task in others)
 
     def _keep(
         self, name: str, coroutine: Coroutine[object, object, Outcome], on_exception: OnFault

@@ -150,3 +150,56 @@ async def test_work_waits_for_its_plugin(site: Path, tmp_path: Path) -> None:
     assert answered.status_code == 200
     assert "Still there?" in answered.text
     assert stand.created() == 1
+
+
+STUBBORN = """
+import asyncio, pathlib, threading
+from gateway import hookimpl
+from gateway_openai import OpenAIProvider
+
+async def for_ever():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+class Toy(OpenAIProvider):
+    kind = "toy-stubborn"
+
+    async def submit(self, batch):
+        threading.Thread(target=threading.Event().wait, name="stubborn thread").start()
+        pathlib.Path(__file__).with_suffix(".holds").touch()
+        await for_ever()
+
+    async def aclose(self):
+        await for_ever()
+
+@hookimpl
+def register_providers():
+    return [Toy]
+"""
+
+
+async def test_a_plugin_that_does_not_let_go_does_not_hold_up_the_stop(site: Path, tmp_path: Path) -> None:
+    """Calls and threads of a plugin that go on for ever are named, and left: the ledger is closed and the process is gone."""
+    (site / "toy_import.py").write_text(STUBBORN, encoding="utf-8")
+    async with open_stand(tmp_path) as stand:
+        stand.kind = 'kind = "toy-stubborn"\napi_key = "k"'
+        stand.launch(Times(), PYTHONPATH=str(site))
+        await until(lambda: stand.events("listening"), "serve says that it listens")
+        async with httpx2.AsyncClient(base_url=stand.url) as http:
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "Will it end?"}]}
+            accepted = await http.post(
+                "/v1/chat/completions", json=body, headers={"Prefer": "respond-async"}, timeout=60
+            )
+            assert accepted.status_code == 202
+        await until((site / "toy_import.holds").exists, "the plugin holds a task and a thread")
+        status = await stand.terminate(30)
+        told = [stand.events(name) for name in ("tasks_go_on", "not_closed", "stopped", "left_behind")]
+        log = stand.log.read_text("utf-8")
+
+    assert status == 0
+    assert told == [1, 1, 1, 1]
+    assert "stubborn thread" in log
+    assert not list(stand.storage.glob("*-wal")), "the ledger was closed"

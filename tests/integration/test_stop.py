@@ -8,9 +8,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.clock import SystemClock
 from gateway.errors import StorageFull
+from gateway.records import BatchState
+from gateway.sandbox import Fault, FaultKind
 from gateway_openai.sandbox import OpenAISimulator
 from tests.integration.callers import HASTY, HELD_BACK, begin, sample, waiting
 from tests.integration.house import MODEL, QUICK, House, messages, open_house
@@ -166,6 +169,57 @@ async def test_a_caller_who_has_not_said_all_is_not_waited_for(tmp_path: Path, s
 
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_stop_and_start_say_what_they_leave_and_find(tmp_path: Path, simulator: OpenAISimulator) -> None:
+    """The stop tells how many callers it sent away, the start how many requests it finds queued, and how many batches open."""
+    simulator.faults.order(Fault(kind=FaultKind.ENDLESS, times=None))
+    with capture_logs() as logs:
+        async with open_house(tmp_path, simulator=simulator, batching=HELD_BACK) as house:
+            asked = [begin(house, f"question {number}") for number in range(3)]
+            await waiting(house, 3)
+            await stop(house)
+            await asyncio.gather(*asked)
+        async with open_house(tmp_path, simulator=simulator) as house:
+            await house.until(lambda: _submitted(house))
+            await stop(house)
+        async with open_house(tmp_path, simulator=simulator) as house:
+            await stop(house)
+    found = [(log["queued"], log["open_batches"]) for log in logs if log["event"] == "resumed"]
+    sent_away = [log["callers_sent_away"] for log in logs if log["event"] == "stopped"]
+    assert found == [(0, 0), (3, 0), (0, 1)]
+    assert sent_away[0] == 3
+    assert not any(sent_away[1:])
+
+
+async def test_what_does_not_close_does_not_keep_the_ledger_open(
+    tmp_path: Path, simulator: OpenAISimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that hangs, or fails, when it is closed is named, and the ledger is closed all the same."""
+    monkeypatch.setattr("gateway.app.CLOSE_SECONDS", 0.01)
+    enough = asyncio.Event()
+
+    async def hang() -> None:
+        await enough.wait()
+
+    async def fail() -> None:
+        raise OSError("broken")
+
+    for closing, event in ((hang, "not_closed"), (fail, "errand_failed")):
+        with capture_logs() as logs:
+            async with open_house(tmp_path, simulator=simulator) as house:
+                monkeypatch.setattr(house.gateway.router, "aclose", closing)
+                try:
+                    await stop(house)
+                finally:
+                    enough.set()
+        assert event in [log["event"] for log in logs]
+        assert "stopped" in [log["event"] for log in logs]
+
+
+async def _submitted(house: House) -> bool:
+    """Whether a batch is with the provider."""
+    return bool(await house.gateway.ledger.batches.listed([BatchState.SUBMITTED]))
 
 
 async def _handled(house: House) -> bool:

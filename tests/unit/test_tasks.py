@@ -124,6 +124,37 @@ async def test_one_task_may_cancel_all_others(heard: Heard) -> None:
     assert other.cancelled()
 
 
+async def test_who_does_not_let_go_is_named_and_left_to_himself(heard: Heard) -> None:
+    """A task that goes on when it is cancelled holds up the stop for a bounded time only; all others have ended by then."""
+    enough, cancels = asyncio.Event(), 0
+
+    async def stubborn() -> None:
+        nonlocal cancels
+        while not enough.is_set():
+            try:
+                await enough.wait()
+            except asyncio.CancelledError:
+                cancels += 1
+
+    async def worker() -> None:
+        try:
+            await wait_for_ever()
+        finally:
+            heard.tasks.spawn("late", wait_for_ever())
+
+    left_alone = heard.tasks.spawn("poll.1", stubborn())
+    heard.tasks.start("worker", worker())
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(10):
+            stubborn_ones = await heard.tasks.cancel_all(seconds=0.5)
+        assert stubborn_ones == ["poll.1"] == heard.tasks.names()
+        assert cancels == 1
+    finally:
+        enough.set()
+        await left_alone
+
+
 async def wait_for_ever() -> None:
     """Never return."""
     await asyncio.Event().wait()
