@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import IO, ClassVar, Literal
+from typing import IO, ClassVar
 
 import aiohttp
 import orjson
@@ -25,6 +25,9 @@ from gateway import (
 )
 from gateway.clock import Clock
 from gateway.failures import Answered, Failures, StatusError, retry_after
+from gateway.listing import Page, oldest_first, read_list
+from gateway.reading import count, mapping, moment, parse_object, text
+from gateway.transfers import PIECE_BYTES, append_rows, opened, result_file
 from gateway_echo.words import decode_row, dropped_fields, encode_call
 
 _STATES = {"working": RemoteState.RUNNING, "over": RemoteState.ENDED, "refused": RemoteState.REFUSED}
@@ -70,48 +73,33 @@ class EchoProvider(Provider):
 
     async def submit(self, batch: Batch) -> RemoteBatch:
         """One call with every line in it, read from the spool piece by piece."""
-        with _open(batch.spool, "rb") as spool:
+        with opened(batch.spool) as spool:
             async with (
                 _FAILURES.creating(),
                 self._sent("POST", "/batches", body=spool, query={"model": batch.model}) as response,
             ):
-                return _remote(_object(await response.read()))
+                return _remote(parse_object(await response.read()))
 
     async def find(self, batch: Batch) -> list[RemoteBatch]:
         """Batches of the right time and size: the gateway proves by their line ids whose they are."""
-        horizon = batch.listed_since
-        found: list[RemoteBatch] = []
-        query: dict[str, str] = {}
-        while True:
-            async with (
-                _FAILURES.repeatable("list", named=False),
-                self._sent("GET", "/batches", query=query) as response,
-            ):
-                page = _object(await response.read())
-                items = page.get("batches")
-                if not isinstance(items, list):
-                    raise Ambiguous("the answer is no list")
-                seen = [_remote(item) for item in items]
-            recent = [each for each in seen if horizon is None or each.created is None or each.created >= horizon]
-            found += [each for each in recent if each.total in (None, batch.count)]
-            if not page.get("more") or len(recent) < len(seen):
-                return found[::-1]
-            query = {"after": seen[-1].remote_id}
+        since = batch.listed_since
+        async with _FAILURES.repeatable("list", named=False):
+            seen = [_remote(item) async for item in read_list(self._page, since=since, created=_made)]
+        return oldest_first([remote for remote in seen if remote.total in (None, batch.count)], since=since)
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is now."""
         async with _FAILURES.repeatable("poll"), self._sent("GET", f"/batches/{remote.remote_id}") as response:
-            return _remote(_object(await response.read()))
+            return _remote(parse_object(await response.read()))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
         """Every row, byte by byte."""
-        with _open(to, "wb") as target:
+        with result_file(to) as target:
             async with (
                 _FAILURES.repeatable("fetch"),
                 self._sent("GET", f"/batches/{remote.remote_id}/rows") as response,
             ):
-                async for chunk in response.content.iter_chunked(1 << 18):
-                    target.write(chunk)
+                await append_rows(response.content.iter_chunked(PIECE_BYTES), target)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """Stop it; what is over stays as it is."""
@@ -122,6 +110,17 @@ class EchoProvider(Provider):
         """Close connections."""
         if self._session is not None:
             await self._session.close()
+
+    async def _page(self, after: str | None) -> Page:
+        """One page of the account's batches, newest first."""
+        async with self._sent("GET", "/batches", query={"after": after} if after else None) as response:
+            content = parse_object(await response.read())
+        items = content.get("batches")
+        if not isinstance(items, list):
+            raise Ambiguous("the answer is no list")
+        batches = [mapping(item) for item in items]
+        last = text(batches[-1].get("id")) if batches and content.get("more") else None
+        return Page(items=batches, after=last)
 
     @asynccontextmanager
     async def _sent(
@@ -139,31 +138,20 @@ class EchoProvider(Provider):
             yield response
 
 
-def _remote(content: object) -> RemoteBatch:
+def _made(fields: Mapping[str, object]) -> datetime | None:
+    return moment(fields.get("made"))
+
+
+def _remote(fields: Mapping[str, object]) -> RemoteBatch:
     """Echo's batch object as ours. Raises `Ambiguous` when it has no id."""
-    fields = content if isinstance(content, Mapping) else {}
-    remote_id, made, total = fields.get("id"), fields.get("made"), fields.get("lines")
-    if not isinstance(remote_id, str) or not remote_id:
+    remote_id = text(fields.get("id"))
+    if remote_id is None:
         raise Ambiguous("the answer names no batch")
     state = _STATES.get(str(fields.get("state")), RemoteState.RUNNING)
     return RemoteBatch(
         remote_id=remote_id,
         state=state,
-        created=datetime.fromtimestamp(made, UTC) if type(made) is int and 0 < made < 1 << 33 else None,
-        total=total if type(total) is int else None,
+        created=_made(fields),
+        total=count(fields.get("lines")),
         refusal=Rejected(str(fields.get("why"))) if state is RemoteState.REFUSED else None,
     )
-
-
-def _object(body: bytes) -> dict[str, object]:
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        content = None
-    if not isinstance(content, dict):
-        raise Ambiguous("the answer is no JSON object")
-    return content
-
-
-def _open(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
-    return path.open(mode)
