@@ -149,8 +149,11 @@ class Reconciler:
                 continue
             claimed = await self._ledger.batches.claim_one(other.id, [BatchState.RECONCILING])
             if claimed is not None:
-                now = self._upstream.clock.now()
-                await self._ledger.batches.release(claimed, retry_at=now, parked_reason=NOT_SHOWN, troubles=0)
+                await self._upstream.guard(claimed, self._not_shown(claimed))
+
+    async def _not_shown(self, batch: BatchRow) -> None:
+        now = self._upstream.clock.now()
+        await self._ledger.batches.release(batch, retry_at=now, parked_reason=NOT_SHOWN, troubles=0)
 
     async def _nothing(self, batch: BatchRow, side: Side) -> None:
         """A whole listing without it. Only the second one, a quarantine after the first, is believed.

@@ -15,7 +15,7 @@ from gateway.config import Cache as CacheSettings
 from gateway.config import ProviderTable, Server, Storage
 from gateway.configured import ConfiguredProvider
 from gateway.endings import cancelled
-from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
+from gateway.errors import Ambiguous, Missing, Retryable, StorageFull, Unauthorised
 from gateway.pipeline import submitter
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.janitor import Janitor
@@ -221,6 +221,35 @@ async def test_what_is_missing_when_another_one_is_seen_again_is_sent_again(tmp_
         after = await rig.ledger.batches.get(first.id)
         assert after is not None
         assert after.state is BatchState.SEALED
+
+
+async def test_a_ledger_that_fails_as_one_is_seen_again_holds_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is full at that moment, the others that were missing are free to be looked for once it is not."""
+    async with open_rig(tmp_path) as rig:
+        await all_missing(rig)
+        first, second = await rig.batches()
+        reconciler = reconciler_of(rig)
+        while await reconciler.tick():
+            await rig.errands()
+        rig.remote.create(rig.upstream.view(second))
+        release = rig.ledger.batches.release
+        faults = [StorageFull("no room")]
+
+        async def hampered(batch: BatchRow, *, retry_at: float, parked_reason: str | None, troubles: int) -> BatchRow:
+            if batch.id == first.id and faults:
+                raise faults.pop()
+            return await release(batch, retry_at=retry_at, parked_reason=parked_reason, troubles=troubles)
+
+        monkeypatch.setattr(rig.ledger.batches, "release", hampered)
+        await rig.clock.advance(1_000)
+        own = await rig.ledger.batches.claim_one(second.id)
+        assert own is not None
+        await rig.upstream.guard(own, reconciler.reconcile(own))
+        await rig.clock.advance(1_000)
+        assert not faults
+        assert await rig.ledger.batches.claim_one(first.id) is not None
 
 
 async def test_a_batch_that_was_made_later_is_no_evidence(tmp_path: Path) -> None:
