@@ -1,16 +1,14 @@
-"""Ask requests one by one where the provider has no batches.
+"""Ask one request of a provider without batches, and write down what came of it.
 
-Takes requests in `queued` of lanes whose provider has no batches, the oldest of each lane first; leaves them ended, or
-`queued` for a later try. If the process dies half-way, or stops: what was being asked is `queued` under the claim of a
-boot that is over, and is asked again, which is counted; at most `concurrency` of each provider.
+Takes requests in `queued` that are claimed; leaves them ended, or `queued` without a claim for a later try. If the process
+dies half-way, the claim stays on a request in `queued`: it is asked again, which is counted, as its first call may be paid.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -36,31 +34,10 @@ from gateway.provider import Provider
 from gateway.records import ErrorBody, Result
 from gateway.store.cache import Cache
 from gateway.store.shipping import AskableLane, Asked, Claimed, Settlement
-from gateway.tasks import Tasks, wait_for_event
 from gateway.troubles import LEDGER_PAUSE_SECONDS, PARK_SECONDS, trouble
 from gateway.upstream import Upstream
 
-#: Lanes are looked at this often even when nothing is heard.
-TICK_SECONDS = 1.0
-RIPEN_AT_MOST = 500
-#: A lane whose provider is disabled is looked at again after this long.
-DISABLED_SECONDS = 60.0
-
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Desk:
-    """What this process asks of one provider at the moment."""
-
-    #: Calls under way, by lane.
-    running: Counter[int] = field(default_factory=Counter)
-    #: The lane that was served last: among equals, the next one has its turn.
-    last_lane: int = 0
-
-    def turn(self, lanes: list[AskableLane]) -> AskableLane:
-        """The lane to serve now: with the fewest calls under way, then the one that has waited longest for its turn."""
-        return min(lanes, key=lambda lane: (self.running[lane.lane_id], lane.lane_id <= self.last_lane, lane.lane_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,87 +56,24 @@ class Errand:
         return Way(provider=self.provider.name)
 
 
-class Completer:
-    """Keeps up to `concurrency` calls under way at each provider without batches, shared fairly among its lanes."""
+class Asker:
+    """Makes the one call of each errand it is given; several at a time."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        waiters: Waiters,
-        cache: Cache,
-        retries: Retries,
-        tasks: Tasks,
-        *,
-        unbatched: asyncio.Event,
-    ) -> None:
-        """Listens to `unbatched`, which is set when a request of such a provider has been queued."""
+    def __init__(self, upstream: Upstream, waiters: Waiters, cache: Cache, retries: Retries) -> None:
+        """`waiters` and `cache` are told of what has been settled."""
         self._upstream = upstream
         self._completions = upstream.ledger.completions
         self._delivery = Delivery(wake=waiters.wake, cache=cache, metrics=upstream.metrics)
         self._waiters = waiters
         self._retries = retries
-        self._tasks = tasks
-        self._unbatched = unbatched
-        self._desks: defaultdict[str, Desk] = defaultdict(Desk)
 
-    async def run(self) -> None:
-        """Ask for ever."""
-        while True:
-            self._unbatched.clear()
-            pause = await self.tick()
-            await wait_for_event(self._upstream.clock, self._unbatched, pause)
-
-    async def tick(self) -> float:
-        """Begin as many calls as there is room for; returns the seconds until there may be more without an event.
-
-        While the disk is short nothing is asked: what comes back must be stored.
-        """
-        if not self._upstream.ledger.database.has_room():
-            return TICK_SECONDS
-        providers = [provider for provider in self._upstream.router.providers.values() if not provider.batches]
-        if not providers:
-            return TICK_SECONDS
-        now = self._upstream.clock.now()
-        while await self._upstream.ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
-            pass
-        return min([await self._serve(provider, now) for provider in providers])
-
-    async def _serve(self, provider: ConfiguredProvider, now: float) -> float:
-        """Fill the free places of one provider."""
-        lanes = [lane for lane in await self._completions.lanes(provider.name) if lane.retry_at <= now]
-        if not lanes:
-            return TICK_SECONDS
-        plugin = await provider.ready()
-        if plugin is None:
-            for lane in lanes:
-                await self._park(lane, provider.disabled_reason or "its plugin is gone", DISABLED_SECONDS)
-            return TICK_SECONDS
-        account = self._upstream.accounts.of(provider)
-        desk = self._desks[provider.name]
-        while lanes and desk.running.total() < plugin.concurrency:
-            if not account.may_create():
-                return min(TICK_SECONDS, account.seconds_left())
-            lane = desk.turn(lanes)
-            claimed = await self._completions.claim(lane.lane_id, now)
-            if claimed is None:
-                lanes.remove(lane)
-                continue
-            desk.last_lane = lane.lane_id
-            desk.running[lane.lane_id] += 1
-            errand = Errand(provider=provider, plugin=plugin, account=account, lane=lane, claimed=claimed)
-            self._tasks.spawn(f"complete.{claimed.member.seq}", self._run(errand, desk))
-        return TICK_SECONDS
-
-    async def _run(self, errand: Errand, desk: Desk) -> None:
+    async def run(self, errand: Errand) -> None:
         """One errand; whatever escapes from it is logged, and the request is left for a later try."""
         try:
             await self._ask(errand)
         except Exception as error:  # noqa: BLE001 - one request must not stop the others
             self._log(errand).exception("completion_failed")
             await self._pause_lane(errand, trouble(error))
-        finally:
-            desk.running[errand.lane.lane_id] -= 1
-            self._unbatched.set()
 
     async def _ask(self, errand: Errand) -> None:
         """Make the one call, and write down what came of it. Its claim is durable by now."""
@@ -231,7 +145,7 @@ class Completer:
     async def _faulty(self, errand: Errand, fault: PluginFault) -> None:
         """A bug in the plugin would strike the next request too: the lane waits. What it struck may have been answered."""
         await self._settle_result(errand, _unanswered(fault))
-        await self._written(lambda: self._park(errand.lane, trouble(fault), PARK_SECONDS))
+        await self._written(lambda: park(self._upstream, errand.lane, trouble(fault), PARK_SECONDS))
 
     async def _settle(self, errand: Errand, settlement: Settlement) -> None:
         """Commit what the call came to, then wake its callers and remember its answer."""
@@ -260,12 +174,8 @@ class Completer:
 
     async def _pause_lane(self, errand: Errand, reason: str) -> None:
         """A bug of ours would strike the next request too: the lane waits, and says why."""
-        await self._written(lambda: self._park(errand.lane, reason, PARK_SECONDS))
+        await self._written(lambda: park(self._upstream, errand.lane, reason, PARK_SECONDS))
         await self._give_back(errand)
-
-    async def _park(self, lane: AskableLane, reason: str, seconds: float) -> None:
-        retry_at = self._upstream.clock.now() + seconds
-        await self._upstream.ledger.lanes.park(lane.lane_id, reason, retry_at, None, 0)
 
     async def _written(self, write: Callable[[], Coroutine[object, object, T]]) -> T:
         """What `write` returns, however long the ledger cannot write: an answer that was paid is not dropped."""
@@ -281,6 +191,11 @@ class Completer:
         return logger.bind(
             request=errand.claimed.member.seq, provider=errand.provider.name, model=errand.lane.lane.model
         )
+
+
+async def park(upstream: Upstream, lane: AskableLane, reason: str, seconds: float) -> None:
+    """Ask nothing of a lane for `seconds`, and say why."""
+    await upstream.ledger.lanes.park(lane.lane_id, reason, upstream.clock.now() + seconds, None, 0)
 
 
 def _unanswered(error: ProviderError | PluginFault | TimeoutError) -> Result:
