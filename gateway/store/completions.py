@@ -10,6 +10,7 @@ from gateway.records import RequestState
 from gateway.store.boots import Boots
 from gateway.store.database import Database, Params, Row, Session
 from gateway.store.endings import put_results
+from gateway.store.naming import own_id
 from gateway.store.rows import LaneKey
 from gateway.store.shipping import AskableLane, Claimed, Member, Settled, Settlement
 from gateway.store.totals import LaneTotals
@@ -45,7 +46,7 @@ class Completions:
 
         def op(session: Session) -> Claimed | None:
             while (row := session.row("next_to_ask", params)) is not None:
-                seq, attempts, queued_at, cancel_at, payload, asked_by, trouble = row
+                seq, attempts, queued_at, cancel_at, payload, asked_by, trouble, token, name = row
                 if cancel_at is not None:
                     session.run("drop_claim", {"seq": seq, "boot": asked_by})
                     _end_wished(session, seq, now)
@@ -53,7 +54,14 @@ class Completions:
                 session.run("claim_request", {"seq": seq, "boot": params["boot"], "now": now})
                 member = Member(n=0, seq=seq, attempts=attempts, queued_at=queued_at, cancel_at=None)
                 again = asked_by is not None
-                return Claimed(lane_id=lane_id, member=member, payload=payload, again=again, trouble=trouble)
+                return Claimed(
+                    lane_id=lane_id,
+                    custom_id=own_id(seq, token) if name is None else name,
+                    member=member,
+                    payload=payload,
+                    again=again,
+                    trouble=trouble,
+                )
             return None
 
         return await self._database.write(op)

@@ -215,6 +215,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A queued request that this boot is about to ask, and nobody else will."""
 
     lane_id: int
+    #: By which its caller and the commands know it.
+    custom_id: str
     #: Its place is 0, as in a batch of one.
     member: Member
     #: From `Provider.encode`.

@@ -189,7 +189,7 @@ class Asker:
     def _log(self, errand: Errand) -> structlog.typing.FilteringBoundLogger:
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         return logger.bind(
-            request=errand.claimed.member.seq, provider=errand.provider.name, model=errand.lane.lane.model
+            custom_id=errand.claimed.custom_id, provider=errand.provider.name, model=errand.lane.lane.model
         )
 
 

@@ -7,7 +7,7 @@ WHERE provider = :provider AND due_count > 0 ORDER BY id;
 
 -- name: next_to_ask
 -- The oldest of a lane's window that no living boot asks, and who has asked it before.
-SELECT r.seq, r.attempts, r.queued_at, r.cancel_at, p.body, c.boot, r.trouble
+SELECT r.seq, r.attempts, r.queued_at, r.cancel_at, p.body, c.boot, r.trouble, r.token, r.name
 FROM requests r JOIN payloads p ON p.seq = r.seq LEFT JOIN completions c ON c.seq = r.seq
 WHERE r.lane = :lane AND r.state = 'queued' AND r.due = 1
   AND (c.boot IS NULL OR (c.boot <> :boot AND NOT EXISTS (

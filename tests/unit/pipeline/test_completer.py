@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.endings import cancelled
 from gateway.errors import Retryable
@@ -187,8 +188,11 @@ async def test_a_stop_leaves_everything_for_the_next_process(tmp_path: Path) -> 
         clock = shop.rig.clock
     first = list(server.asked)
     async with open_shop(tmp_path, server, concurrency=3, clock=clock) as shop:
-        await shop.finish()
+        with capture_logs() as logs:
+            await shop.finish()
+        named = [request.custom_id for request in await shop.rig.ledger.requests.listed(None)]
 
+        assert [log["custom_id"] for log in logs if log["event"] == "asked_again"] == named[:3]
         assert first == ["q0", "q1", "q2"]
         assert server.asked[3:6] == first
         assert sorted(server.asked[6:]) == ["q3", "q4"]
