@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from gateway.clock import Clock
 from gateway.config import CORE_KEYS, ProviderTable
-from gateway.logs import without_credentials
+from gateway.config.tables import secrets_of
+from gateway.logs import Redactor, without_credentials
 from gateway.provider import Provider, ProviderSettings
 from gateway.records import Limits
 
@@ -46,7 +47,7 @@ class ConfiguredProvider:
         self.account = table.account
         #: None: no installed plugin brings it.
         self.kind = kind
-        limits, vague = _limits(kind, settings)
+        limits, vague = _limits(table, kind, settings)
         self.limits = _merged(limits, table)
         #: Where its calls go; a simulator's address for a sandboxed one. Empty: where its SDK goes by itself.
         self.base_url = settings.base_url if settings is not None else ""
@@ -113,7 +114,7 @@ class ConfiguredProvider:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._instance = self.kind(self.name, self._settings, self._clock, self._home)
         except Exception as error:
-            self._reason = f"the kind {self.table.kind} could not make it: {_raised(error)}{_advice(error)}"
+            self._reason = f"the kind {self.table.kind} could not make it: {_raised(error, self.table)}{_advice(error)}"
             log = structlog.get_logger()
             log.exception("provider_disabled", provider=self.name, kind=self.table.kind, reason=self._reason)
 
@@ -125,7 +126,9 @@ def _advice(error: Exception) -> str:
     return f"; install what its plugin needs, which has the module {package}, and start again" if package else ""
 
 
-def _limits(kind: type[Provider] | None, settings: ProviderSettings | None) -> tuple[Limits, str | None]:
+def _limits(
+    table: ProviderTable, kind: type[Provider] | None, settings: ProviderSettings | None
+) -> tuple[Limits, str | None]:
     """What the kind allows, as far as it is known; and why it cannot say so under these settings, which is a bug in it."""
     if kind is None:
         return Limits(), None
@@ -134,15 +137,15 @@ def _limits(kind: type[Provider] | None, settings: ProviderSettings | None) -> t
     try:
         limits: object = kind.limits_of(settings)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        return kind.limits, f"the kind {kind.kind} could not say its limits: {_raised(error)}"
+        return kind.limits, f"the kind {kind.kind} could not say its limits: {_raised(error, table)}"
     if not isinstance(limits, Limits):
         return kind.limits, f"the kind {kind.kind} could not say its limits: limits_of returned {type(limits).__name__}"
     return limits, None
 
 
-def _raised(error: Exception) -> str:
-    """One line of what was raised."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _raised(error: Exception, table: ProviderTable) -> str:
+    """One line of what was raised, without the table's keys, which it may quote: callers are told of it."""
+    return Redactor(secrets_of([table])).text(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _merged(limits: Limits, table: ProviderTable) -> Limits:

@@ -54,12 +54,17 @@ def encoded(plugin: Provider, call: Call) -> Encoded:
             param=error.field,
         ) from error
     except Exception as error:
-        _report(plugin, "encode", error)
-        raise Refusal(
-            "provider_unavailable",
-            f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
-            f"{type(error).__name__}: a bug in the plugin, whose log has the details. Nothing was sent or paid.",
-        ) from error
+        raise _faulty(plugin, "encode", error) from error
+
+
+def _faulty(plugin: Provider, verb: str, error: Exception) -> Refusal:
+    """What a caller is told of a bug in the plugin, which is logged."""
+    _report(plugin, verb, error)
+    return Refusal(
+        "provider_unavailable",
+        f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
+        f"{type(error).__name__}: a bug in the plugin, whose log has the details. Nothing was sent or paid.",
+    )
 
 
 def _without_n(call: Call) -> Call:
@@ -102,8 +107,11 @@ def _header(names: Sequence[str]) -> str:
 
 
 def line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:
-    """Bytes of the framed line with its newline. Raises `Refusal` (413) when the provider would refuse it."""
-    size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
+    """Bytes of the framed line with its newline. Raises `Refusal`: 413 when the provider would refuse it, 502 for a bug."""
+    try:
+        size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
+    except Exception as error:
+        raise _faulty(plugin, "frame", error) from error
     most = limits.max_line_bytes or limits.max_bytes
     if most is not None and size > most:
         raise Refusal(

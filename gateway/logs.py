@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sqlite3
+import sys
 import traceback
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TextIO
@@ -16,6 +18,8 @@ from typing import TextIO
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor, WrappedLogger
+
+from gateway.errors import LedgerError, PluginFault
 
 #: What components are given to log with: `log.info("batch_sealed", batch_id=7, reason="quiet")`.
 Logger = FilteringBoundLogger
@@ -43,6 +47,8 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 #: Shorter secrets are left in texts: cutting every "test" out of them would leave nothing readable.
 _SHORTEST_SECRET = 6
 _DEEPEST = 6
+#: Exceptions whose words name files, columns and modules. Any other may quote what it was given.
+_PLAIN_WORDS = (LedgerError, PluginFault, sqlite3.Error, ImportError)
 
 
 def without_credentials(address: str) -> str:
@@ -116,6 +122,29 @@ def frames_of(error: BaseException) -> list[str]:
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
+def words_of(error: BaseException) -> str:
+    """What was raised, by its class, with its words only where those are known to quote nothing."""
+    name = type(error).__qualname__
+    plain = isinstance(error, _PLAIN_WORDS) or (isinstance(error, OSError) and error.errno is not None)
+    return f"{name}: {error}" if plain else name
+
+
+def traced(error: BaseException) -> str:
+    """A traceback for the log: every exception that led to this one, by frames and `words_of`; those of a group too."""
+    told: list[str] = []
+    chain: list[BaseException] = []
+    latest: BaseException | None = error
+    while latest is not None and latest not in chain:
+        chain.append(latest)
+        latest = latest.__cause__ or (None if latest.__suppress_context__ else latest.__context__)
+    for each in reversed(chain):
+        frames = "".join(traceback.format_tb(each.__traceback__))
+        told.append(f"Traceback (most recent call last):\n{frames}{words_of(each)}")
+        if isinstance(each, BaseExceptionGroup):
+            told += map(traced, each.exceptions)
+    return "\n\n".join(told)
+
+
 class _Forward(logging.Handler):
     """Puts a library's record into our pipe."""
 
@@ -130,7 +159,8 @@ class _Forward(logging.Handler):
                 record.levelno,
                 "library_message",
                 library=record.name,
-                message=record.getMessage(),
+                # Below the first line asyncio writes what a task has raised, in its own words.
+                message=record.getMessage().partition("\n")[0] if record.exc_info else record.getMessage(),
                 exc_info=record.exc_info,
             )
         except Exception:  # noqa: BLE001 - a record that cannot be formatted must not hurt its writer
@@ -142,11 +172,21 @@ def _processors(redactor: Redactor) -> list[Processor]:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Tracebacks as plain text: the structured kind shows local variables, and those hold prompts.
-        structlog.processors.format_exc_info,
+        _trace,
         redactor,
         _render,
     ]
+
+
+def _trace(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    """Put a traceback in the place of `exc_info`: as text, since local variables hold prompts, and so may an error's words."""
+    given = event.pop("exc_info", None)
+    error = given[1] if isinstance(given, tuple) and len(given) > 1 else given
+    if given and not isinstance(error, BaseException):
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = traced(error)
+    return event
 
 
 def _render(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:

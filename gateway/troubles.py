@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.errors import LedgerError, PluginFault
+from gateway.errors import BatchwayError, LedgerError, PluginFault
+from gateway.logs import words_of
 from gateway.records import BatchState
 from gateway.store.shipping import BatchRow
 
@@ -59,7 +60,7 @@ def unquoted(reason: str) -> str:
 
 
 def trouble(error: Exception) -> str:
-    """What went wrong in a call, for a log or a parked batch."""
+    """What went wrong in a call, for a log or a parked batch; of a bug only what it is called: its words may quote anything."""
     if isinstance(error, PluginFault):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}" if isinstance(error, BatchwayError) else words_of(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -13,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import LedgerError
 from gateway.logs import Logger, Redactor, configure
 
 SECRET = "batchway-c0nfigured-secret"
@@ -174,6 +176,33 @@ def test_tracebacks_show_no_values(log: Log) -> None:
     assert "in fails" in str(line["exception"])
     assert SECRET not in log.text
     assert "yraid" not in log.text
+
+
+def test_tracebacks_tell_the_whole_story(log: Log) -> None:
+    """What led to an error and what a group holds are named, words only where they quote nothing, and those redacted."""
+    words = "yraid ym"[::-1]
+    error = ExceptionGroup(words, [KeyError(words), LedgerError(f"disk {SECRET}")])
+    error.__cause__ = OSError(errno.ENOENT, "No such file", f"/{SECRET}")
+    log.logger.error("errand_failed", exc_info=error)
+    [line] = log.lines
+
+    story = str(line["exception"])
+    names = ("FileNotFoundError: [Errno 2] No such file", "ExceptionGroup", "KeyError", "LedgerError: disk")
+    assert [story.find(name) for name in names] == sorted(story.find(name) for name in names)
+    assert all(name in story for name in names)
+    assert "diary" not in log.text
+    assert SECRET not in log.text
+
+
+def test_a_librarys_errors_are_not_quoted(log: Log) -> None:
+    """Of what a library says of an error the first line stays, and of the error its class: asyncio quotes forgotten tasks."""
+    error = ValueError("my diary")
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: %r", error, exc_info=error)
+    [line] = log.lines
+
+    assert line["message"] == "Task exception was never retrieved"
+    assert line["exception"] == "Traceback (most recent call last):\nValueError"
+    assert "diary" not in log.text
 
 
 def test_libraries_write_into_the_same_log(log: Log) -> None:
