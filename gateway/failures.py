@@ -3,7 +3,7 @@
 Floor 1. For authors of plugins. A plugin makes one `Failures` of two functions of its own: `read`, how its SDK's exceptions
 tell of an error answer, and `judge`, what its provider means differently from everybody else. Then every call stands inside
 `creating()` or `repeatable(...)`, and only the contract's errors come out; what is neither an answer nor a lost connection
-comes out as it is, because it is a bug.
+comes out as it is, because it is a bug. `stopping` and `deleting` are `repeatable` for two kinds of calls that may come too late.
 
 | what came back | a call that must not be repeated | any other call |
 |---|---|---|

@@ -197,6 +197,7 @@ async def test_a_download_that_is_cut_is_retryable(lab: Lab, inline_files: bool)
     with pytest.raises(Retryable):
         await lab.provider.fetch(remote, lab.directory / "x")
 
+    assert not (lab.directory / "x").exists()
     assert not (lab.directory / "x.job").exists()
     assert len(await lab.results(remote)) == 200
 
