@@ -216,13 +216,18 @@ async def here(tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def told(here: Scene) -> dict[str, bytes]:
     """Whatever people and other processes can see of a gateway, but for its storage."""
-    commands = ["batches --json", "requests --json", "check", "doctor"]
+    commands = ["batches", "batches --json", "requests --json", "check", "doctor"]
     # In threads: the simulators are in this process, and a command may ask them.
     said = await asyncio.gather(*(asyncio.to_thread(here.command, *words.split()) for words in commands))
+    operator = (here.directory / "data" / "operator.token").read_text().strip()
+    steered = await here.http.get("/ops/batches", headers={"Authorization": f"Bearer {operator}"})
     return {
         **dict(zip(commands, said, strict=True)),
+        "/ops/batches": steered.content,
+        **{path: (await here.get("two", path)).content for path in ("/readyz", "/v1/models", "/v1/results")},
         "log": here.log,
         "metrics": (await here.get("one", "/metrics")).content,
+        "its own answer": (await here.get("one", "/v1/results/one-openai-0")).content,
         "other clients": b"\n".join(here.told_to_two),
         "arguments": Path(f"/proc/{here.process.pid}/cmdline").read_bytes(),
         "file names": b"\n".join(os.fsencode(path) for path in (here.directory / "data").rglob("*")),
@@ -232,13 +237,19 @@ async def told(here: Scene) -> dict[str, bytes]:
 async def test_no_canary_is_seen(here: Scene) -> None:
     """Keys and prompts are in no log, metric, listing, argument or file name, nor told to other clients; no key is on disk."""
     places = await told(here)
+    here.process.terminate()
+    await asyncio.to_thread(here.process.wait)
+    places["reconcile"] = await asyncio.to_thread(here.command, "reconcile", "--all")
 
     # The scene is what it says: everything was asked, and everything went wrong.
     assert b"one-openai-0" in places["requests --json"]
     assert b"credentials" in places["batches --json"]
     for event in ("batch_doubted", "batch_adopted", "batch_dissolved", "key_refused", "unknown_line", "discard_failed"):
         assert f'"event":"{event}"'.encode() in here.log
-    assert PROMPT.encode() in (await here.get("one", "/v1/results/one-openai-0")).content
+    assert PROMPT.encode() in places.pop("its own answer")
+    assert b"unauthorised_providers" in places["/readyz"]
+    assert b'"object": "list"' in places["/ops/batches"]
+    assert b"reading what groq has" in places["reconcile"]
     assert [name for name, place in places.items() if KEY.encode() in place] == []
     assert [name for name, place in places.items() if PROMPT.encode() in place] == []
     kept = [path for path in (here.directory / "data").rglob("*") if path.is_file()]
