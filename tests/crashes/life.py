@@ -214,7 +214,7 @@ def configuration(stage: Stage) -> Configuration:
         server=Server(port=0),
         storage=Storage(directory=stage.directory / "storage", retention_days=RETENTION_DAYS),
         batching=Batching(window_seconds=5.0, idle_seconds=2.0),
-        polling=Polling(min_seconds=stage.scenario.poll_seconds, max_seconds=10.0),
+        polling=Polling(min_seconds=stage.scenario.poll_seconds, max_seconds=max(10.0, stage.scenario.poll_seconds)),
         retries=Retries(max_attempts=6, backoff_seconds=2.0, breaker_seconds=2.0, quarantine_seconds=20.0),
         waiting=Waiting(grace_seconds=10.0),
         providers=MappingProxyType({"sim": table}),

@@ -127,8 +127,8 @@ CANCEL = Scenario(
     simulated=SandboxSettings(
         validating_seconds=0.0, running_seconds=60.0, finalizing_seconds=0.0, max_creates_per_hour=None
     ),
-    # The janitor comes round while no poll is under way, at least every other time.
-    poll_seconds=9.0,
+    # The janitor comes round before the next poll, which would see by itself that nobody wants the batch.
+    poll_seconds=29.0,
     step_seconds=7.0,
     certain=False,
 )
