@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.config import Retries
 from gateway.pipeline import janitor, reconciler, submitter
 from gateway.pipeline.collector import collecting
 from gateway.records import BatchState
@@ -93,20 +94,16 @@ async def test_a_create_that_arrives_after_the_quarantine(tmp_path: Path) -> Non
 
 async def test_a_list_that_lags_longer_than_the_quarantine(tmp_path: Path) -> None:
     """(b) Two empty listings lied: the batch is sent once more, and the first one is found, stopped and counted when it shows."""
-    async with crowded_town(tmp_path, batched(), LONG, retries=SOON) as here:
-        order(here, LATE, LOST)
-        asked = begin(here, COUNT)
-        await accepted(here, COUNT * len(here.simulators))
-        await sent_twice(here)
-        answers = await finish(here, asked, jump_seconds=60)
-
-        assert await wrong(here, answers, tmp_path) == []
-        await one_duplicate_each(here)
+    await lost_and_listed_late(tmp_path, SOON)
 
 
 async def test_resubmit_costs_one_duplicate_for_each_doubt(tmp_path: Path) -> None:
     """`ambiguous = "resubmit"` believes one empty listing: where that lied, one batch more is paid, counted, and no other."""
-    retries = patient(quarantine_seconds=900.0, ambiguous="resubmit")
+    await lost_and_listed_late(tmp_path, patient(quarantine_seconds=900.0, ambiguous="resubmit"))
+
+
+async def lost_and_listed_late(tmp_path: Path, retries: Retries) -> None:
+    """Every kind loses the answer to a create and shows the batch only when it was sent again: one duplicate each."""
     async with crowded_town(tmp_path, batched(), LONG, retries=retries) as here:
         order(here, LATE, LOST)
         asked = begin(here, COUNT)
