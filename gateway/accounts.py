@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.config import Retries
 from gateway.configured import ConfiguredProvider
 from gateway.errors import PluginFault, ProviderError, Unauthorised
-from gateway.logs import frames_of
+from gateway.logs import traced
 from gateway.metrics import Metrics
 from gateway.store.shipping import account_key
 
@@ -26,6 +26,8 @@ from gateway.store.shipping import account_key
 LONGEST_BREAK_SECONDS = 300.0
 #: What the kernel says of a disk, never of a connection.
 DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+#: Verbs that must return something: a None would break far from the plugin that is to blame.
+_ANSWERING = frozenset({"submit", "poll", "find"})
 
 T = TypeVar("T")
 
@@ -192,20 +194,31 @@ class Accounts:
             raise self.fault(provider, verb, error) from error
         except Exception as error:
             raise self.fault(provider, verb, error) from error
+        if answer is None and verb in _ANSWERING:
+            raise self.fault(provider, verb, PluginFault(f"returned nothing from {verb}"))
         account = self.of(provider)
         if account.may_call():
             account.key_refused = False
         return answer
 
     def fault(self, provider: ConfiguredProvider, verb: str, error: BaseException) -> PluginFault:
-        """Write down an exception that a plugin must not raise, under its name and without its words."""
-        self.metrics.plugin_faults.of(provider.name).inc()
-        structlog.get_logger().error(
-            "plugin_fault",
-            provider=provider.name,
-            kind=provider.table.kind,
-            verb=verb,
-            raised=type(error).__name__,
-            where=frames_of(error),
-        )
-        return PluginFault(f"plugin of kind {provider.table.kind!r} raised {type(error).__name__} in {verb}")
+        """As `plugin_fault`, of this provider."""
+        return plugin_fault(self.metrics, provider.name, provider.table.kind, verb, error)
+
+
+def plugin_fault(metrics: Metrics, provider: str, kind: str, verb: str, error: BaseException) -> PluginFault:
+    """Count an exception that a plugin must not raise, and write down, under its name, what was raised and where.
+
+    The traceback is without the exception's own words: validators like to quote what they were given.
+    """
+    metrics.plugin_faults.of(provider).inc()
+    structlog.get_logger().error(
+        "plugin_fault",
+        provider=provider,
+        kind=kind,
+        verb=verb,
+        raised=type(error).__name__,
+        exception=traced(error),
+    )
+    said = str(error) if isinstance(error, PluginFault) else f"raised {type(error).__name__} in {verb}"
+    return PluginFault(f"plugin of kind {kind!r} {said}")

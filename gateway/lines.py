@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import structlog
-
-from gateway.errors import Refusal, Unsupported
-from gateway.logs import frames_of
+from gateway.accounts import plugin_fault
+from gateway.errors import PluginFault, Refusal, Unsupported
+from gateway.metrics import Metrics
 from gateway.provider import Provider
 from gateway.records import MARKER_LENGTH, Call, Limits, line_id
 from gateway.store.rows import LaneKey
@@ -37,29 +36,36 @@ class Encoded:
     times: int = 1
 
 
-def encoded(plugin: Provider, call: Call) -> Encoded:
+def encoded(plugin: Provider, call: Call, metrics: Metrics) -> Encoded:
     """The provider's bytes for the call. Raises `Refusal`: a 400 that says which field is in the way, or 502 for a bug.
 
     A call that is refused for its `n` alone becomes as many calls for one answer.
     """
     try:
-        return Encoded(payload=plugin.encode(call))
+        return Encoded(payload=_payload(plugin, call))
     except Unsupported as error:
         times = call.body.get("n")
         if error.field == "n" and type(times) is int and 1 <= times <= MOST_ANSWERS:
-            return Encoded(payload=encoded(plugin, _without_n(call)).payload, times=times)
+            return Encoded(payload=encoded(plugin, _without_n(call), metrics).payload, times=times)
         raise Refusal(
             "unsupported_field",
             f"Field {error.field!r}, provider {plugin.name!r}: {error.reason}. Nothing was sent or paid.",
             param=error.field,
         ) from error
     except Exception as error:
-        raise _faulty(plugin, "encode", error) from error
+        raise _faulty(plugin, "encode", error, metrics) from error
 
 
-def _faulty(plugin: Provider, verb: str, error: Exception) -> Refusal:
-    """What a caller is told of a bug in the plugin, which is logged."""
-    _report(plugin, verb, error)
+def _payload(plugin: Provider, call: Call) -> bytes:
+    payload: object = plugin.encode(call)
+    if not isinstance(payload, bytes):
+        raise PluginFault(f"returned {type(payload).__name__} from encode, not bytes")
+    return payload
+
+
+def _faulty(plugin: Provider, verb: str, error: Exception, metrics: Metrics) -> Refusal:
+    """What a caller is told of a bug in the plugin, which is counted and logged."""
+    plugin_fault(metrics, plugin.name, plugin.kind, verb, error)
     return Refusal(
         "provider_unavailable",
         f"The plugin of kind {plugin.kind!r} (provider {plugin.name!r}) failed on this request with "
@@ -71,10 +77,10 @@ def _without_n(call: Call) -> Call:
     return replace(call, body={field: value for field, value in call.body.items() if field != "n"})
 
 
-def dropped(plugin: Provider, call: Call) -> str:
+def dropped(plugin: Provider, call: Call, metrics: Metrics) -> str:
     """Names of the fields that the plugin leaves out of `call`, as `a, b`, fit for a header; empty: none.
 
-    Costs nothing where a plugin leaves nothing out. Never raises: an error is a bug in the plugin, and logged.
+    Costs nothing where a plugin leaves nothing out. Never raises: an error is a bug in the plugin, counted and logged.
     """
     if type(plugin).dropped is Provider.dropped:
         return ""
@@ -82,22 +88,10 @@ def dropped(plugin: Provider, call: Call) -> str:
         return _header(plugin.dropped(call))
     except Unsupported as error:
         # Only `encode` refuses: its `n` may have been taken from it, and a stored answer is served unasked.
-        return dropped(plugin, _without_n(call)) if error.field == "n" and "n" in call.body else ""
+        return dropped(plugin, _without_n(call), metrics) if error.field == "n" and "n" in call.body else ""
     except Exception as error:  # noqa: BLE001 - the request is as good without the hint
-        _report(plugin, "dropped", error)
+        plugin_fault(metrics, plugin.name, plugin.kind, "dropped", error)
         return ""
-
-
-def _report(plugin: Provider, verb: str, error: Exception) -> None:
-    """Log what was raised and where, without the exception's own words: validators like to quote what they were given."""
-    structlog.get_logger().error(
-        "plugin_fault",
-        provider=plugin.name,
-        kind=plugin.kind,
-        verb=verb,
-        raised=type(error).__name__,
-        where=frames_of(error),
-    )
 
 
 def _header(names: Sequence[str]) -> str:
@@ -106,12 +100,12 @@ def _header(names: Sequence[str]) -> str:
     return text if len(text) <= LONGEST_HEADER else text[:LONGEST_HEADER].rpartition(",")[0] + ", ..."
 
 
-def line_size(plugin: Provider, limits: Limits, payload: bytes) -> int:
+def line_size(plugin: Provider, limits: Limits, payload: bytes, metrics: Metrics) -> int:
     """Bytes of the framed line with its newline. Raises `Refusal`: 413 when the provider would refuse it, 502 for a bug."""
     try:
         size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
     except Exception as error:
-        raise _faulty(plugin, "frame", error) from error
+        raise _faulty(plugin, "frame", error, metrics) from error
     most = limits.max_line_bytes or limits.max_bytes
     if most is not None and size > most:
         raise Refusal(

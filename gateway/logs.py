@@ -117,11 +117,6 @@ def configure(stream: TextIO, level: str = "info", secrets: Iterable[str] = ()) 
     return logger
 
 
-def frames_of(error: BaseException) -> list[str]:
-    """Where an exception was raised, outermost call first, without its words: validators quote what they were given."""
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-
-
 def words_of(error: BaseException) -> str:
     """What was raised, by its class, with its words only where those are known to quote nothing."""
     name = type(error).__qualname__

@@ -71,9 +71,7 @@ class Door:
         except (ConnectionResetError, TimeoutError):
             raise
         except Exception:  # noqa: BLE001 - whatever it was, the caller gets an error object
-            structlog.get_logger().exception(
-                "request_failed", request_id=request_id, path=request.match_info.route.name
-            )
+            structlog.get_logger().exception("request_failed", request_id=request_id, path=_pattern(request))
             told = f"A bug in the gateway. Its log has the details under request id {request_id}."
             response = self._instead(request, Refusal("internal_error", told))
         if not response.prepared:
@@ -139,6 +137,12 @@ def error_response(rule: Rule, body: bytes) -> web.Response:
     if rule.status == 408:
         response.force_close()
     return response
+
+
+def _pattern(request: web.Request) -> str:
+    """The path as it is routed, without the names that callers write into it."""
+    resource = request.match_info.route.resource
+    return "" if resource is None else resource.canonical
 
 
 def _host_name(authority: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import Refusal, Unsupported
 from gateway.lines import LONGEST_HEADER, LONGEST_LINE_ID, dropped, encoded, estimated_tokens, line_size
+from gateway.metrics import Metrics
 from gateway.provider import Provider
 from gateway.records import Call, Limits
 from gateway.testing import FakeClock, FakeProvider, FakeRemote, FakeSettings
@@ -36,7 +37,7 @@ def test_an_unsupported_field_is_named(provider: FakeProvider) -> None:
     with pytest.raises(
         Refusal, match=r"^Field 'unsupported', provider 'fake': .+\. Nothing was sent or paid\.$"
     ) as caught:
-        encoded(provider, call(unsupported=1))
+        encoded(provider, call(unsupported=1), Metrics())
 
     assert (caught.value.rule.status, caught.value.param) == (400, "unsupported")
 
@@ -46,9 +47,35 @@ def test_a_bug_in_a_plugin_is_called_one(provider: FakeProvider, monkeypatch: py
     monkeypatch.setattr(provider, "encode", lambda call: call.nothing)
 
     with pytest.raises(Refusal, match=r"'fake'.*AttributeError") as caught:
-        encoded(provider, call())
+        encoded(provider, call(), Metrics())
 
     assert (caught.value.rule.status, caught.value.code) == (502, "provider_unavailable")
+
+
+@pytest.mark.parametrize("verb", ["encode", "frame", "dropped"])
+def test_a_bug_in_a_plugin_is_counted(leaving: Leaving, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    """Each bug met at admission is in the plugin's count of faults, and logged under the plugin's name with its verb."""
+    metrics = Metrics()
+    monkeypatch.setattr(leaving if verb != "dropped" else Leaving, verb, lambda *_: 1 // 0)
+
+    with structlog.testing.capture_logs() as logs:
+        if verb == "dropped":
+            dropped(leaving, call(), metrics)
+        else:
+            with pytest.raises(Refusal):
+                line_size(leaving, Limits(), encoded(leaving, call(), metrics).payload, metrics)
+
+    assert b'plugin_faults_total{provider="fake"} 1.0' in metrics.render()
+    assert [(log["provider"], log["verb"], log["raised"]) for log in logs] == [("fake", verb, "ZeroDivisionError")]
+
+
+def test_a_plugin_that_encodes_to_nothing_is_named(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not bytes is refused as a bug in the plugin before anything is made of it; the log says what it was."""
+    monkeypatch.setattr(provider, "encode", lambda _: None)
+
+    with structlog.testing.capture_logs() as logs, pytest.raises(Refusal, match="a bug in the plugin"):
+        encoded(provider, call(), Metrics())
+    assert "returned NoneType from encode, not bytes" in logs[0]["exception"]
 
 
 def test_a_bug_in_a_plugin_does_not_log_the_prompt(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,29 +86,29 @@ def test_a_bug_in_a_plugin_does_not_log_the_prompt(provider: FakeProvider, monke
 
     monkeypatch.setattr(provider, "encode", quoting)
     with structlog.testing.capture_logs() as logs, pytest.raises(Refusal):
-        encoded(provider, call())
+        encoded(provider, call(), Metrics())
 
     [entry] = logs
     assert (entry["event"], entry["verb"], entry["raised"]) == ("plugin_fault", "encode", "ValueError")
-    assert entry["where"][-1].endswith(" quoting")
+    assert "in quoting" in entry["exception"]
     assert "hello" not in str(entry)
 
 
 def test_a_line_is_as_large_as_it_will_ever_be(provider: FakeProvider) -> None:
     """The size of a line counts its longest name and its newline."""
-    payload = encoded(provider, call()).payload
+    payload = encoded(provider, call(), Metrics()).payload
 
-    assert line_size(provider, Limits(), payload) == len(provider.frame(LONGEST_LINE_ID, payload) + b"\n")
+    assert line_size(provider, Limits(), payload, Metrics()) == len(provider.frame(LONGEST_LINE_ID, payload) + b"\n")
 
 
 def test_a_line_over_the_providers_limit_is_refused(provider: FakeProvider) -> None:
     """One byte more than the provider takes is a 413, exactly as much is not."""
-    payload = encoded(provider, call()).payload
-    size = line_size(provider, Limits(), payload)
+    payload = encoded(provider, call(), Metrics()).payload
+    size = line_size(provider, Limits(), payload, Metrics())
 
-    assert line_size(provider, Limits(max_line_bytes=size), payload) == size
+    assert line_size(provider, Limits(max_line_bytes=size), payload, Metrics()) == size
     with pytest.raises(Refusal) as caught:
-        line_size(provider, Limits(max_line_bytes=size - 1), payload)
+        line_size(provider, Limits(max_line_bytes=size - 1), payload, Metrics())
     assert caught.value.rule.status == 413
 
 
@@ -108,7 +135,7 @@ def test_dropped_fields_are_named_once(leaving: Leaving) -> None:
     """Each name stands once in the header, in the plugin's order, and nothing that could end a header line."""
     leaving.names = ["b", "a", "b", "c\r\nx-evil: 1", "messages[0].name"]
 
-    assert dropped(leaving, call()) == "b, a, messages[0].name"
+    assert dropped(leaving, call(), Metrics()) == "b, a, messages[0].name"
 
 
 def test_a_provider_that_leaves_nothing_out_is_not_asked(
@@ -118,7 +145,7 @@ def test_a_provider_that_leaves_nothing_out_is_not_asked(
     asked: list[Call] = []
     monkeypatch.setattr(Provider, "dropped", lambda _, call: asked.append(call))
 
-    assert dropped(provider, call()) == ""
+    assert dropped(provider, call(), Metrics()) == ""
     assert asked == []
 
 
@@ -126,7 +153,7 @@ def test_dropped_fields_fit_a_header(leaving: Leaving) -> None:
     """A caller chooses how many fields there are to drop; the header ends with dots before it gets too long."""
     leaving.names = [f"messages[{index}].name" for index in range(1000)]
 
-    found = dropped(leaving, call())
+    found = dropped(leaving, call(), Metrics())
     assert len(found) < LONGEST_HEADER + 10
     assert found.startswith("messages[0].name, messages[1].name, ")
     assert found.endswith("].name, ...")
@@ -137,21 +164,21 @@ def test_a_bug_in_dropped_costs_only_the_header(leaving: Leaving, monkeypatch: p
     monkeypatch.setattr(Leaving, "dropped", lambda _, call: call.nothing)
 
     with structlog.testing.capture_logs() as logs:
-        assert dropped(leaving, call()) == ""
+        assert dropped(leaving, call(), Metrics()) == ""
     assert [(log["event"], log["provider"], log["verb"]) for log in logs] == [("plugin_fault", "fake", "dropped")]
 
 
 def test_a_plugin_that_refuses_when_asked_is_no_bug(leaving: Leaving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the `n` that core took from the call there are names; any other refusal means none, and is not logged."""
     leaving.names = ["a"]
-    assert dropped(leaving, call(n=2)) == "a"
+    assert dropped(leaving, call(n=2), Metrics()) == "a"
 
     def refuse(self: Leaving, call: Call) -> Sequence[str]:
         raise Unsupported("store", "no store")
 
     monkeypatch.setattr(Leaving, "dropped", refuse)
     with structlog.testing.capture_logs() as logs:
-        assert dropped(leaving, call(n=2)) == ""
+        assert dropped(leaving, call(n=2), Metrics()) == ""
     assert logs == []
 
 

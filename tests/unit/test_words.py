@@ -12,6 +12,7 @@ from gateway.config import ProviderTable
 from gateway.configured import ConfiguredProvider
 from gateway.errors import PluginFault, Refusal, Retryable
 from gateway.lines import line_size
+from gateway.metrics import Metrics
 from gateway.provider import ProviderSettings
 from gateway.records import Limits
 from gateway.testing import FakeClock, FakeProvider
@@ -77,7 +78,7 @@ def test_a_line_that_cannot_be_framed_is_the_plugins_fault(tmp_path: Path) -> No
     plugin = Unframed("p", settings, FakeClock(), tmp_path)
 
     with pytest.raises(Refusal) as refused:
-        line_size(plugin, Limits(), b"my diary")
+        line_size(plugin, Limits(), b"my diary", Metrics())
 
     assert refused.value.code == "provider_unavailable"
     assert "failed on this request with RuntimeError" in str(refused.value)

@@ -109,8 +109,8 @@ class Intake:
         bound = await self._bound(incoming)
         slots, served = await self._recognised(bound)
         if served is not None:
-            return _accepted(served.admission, bound, stored=True, repeated=served.repeated)
-        line = encoded(bound.plugin, bound.call)
+            return _accepted(served.admission, bound, self._metrics, stored=True, repeated=served.repeated)
+        line = encoded(bound.plugin, bound.call, self._metrics)
         tokens = estimated_tokens(incoming.body, len(line.payload))
         samples = self._recognition.remembered(bound.caller, slots)
         await self._check_tokens(bound, slots, samples, tokens)
@@ -118,7 +118,7 @@ class Intake:
         _refuse(admission)
         if admission.fresh:
             self._metrics.requests_accepted.of(bound.provider.name).inc(line.times)
-        return _accepted(admission, bound)
+        return _accepted(admission, bound, self._metrics)
 
     async def _bound(self, incoming: Incoming) -> Bound:
         """Where the call goes, and what makes it the same as another."""
@@ -135,6 +135,7 @@ class Intake:
             model=routed.model,
             endpoint=incoming.endpoint,
             canonical=canonical,
+            rehearsal=provider.rehearsal,
         )
         return Bound(
             incoming=incoming,
@@ -175,7 +176,7 @@ class Intake:
             body_hash=bound.body_hash,
             payload=line.payload,
             times=line.times,
-            size=line_size(bound.plugin, bound.provider.limits, line.payload),
+            size=line_size(bound.plugin, bound.provider.limits, line.payload, self._metrics),
             tokens=tokens,
             ask=incoming.ask,
             waiters=self._waiters.counts(slot.seq for slot in slots),
@@ -199,13 +200,15 @@ def _refuse(admission: Admission) -> None:
         raise Refusal("not_cached", "There is no stored answer for this request, and only-if-cached asks for no other.")
 
 
-def _accepted(admission: Admission, bound: Bound, *, stored: bool = False, repeated: bool = False) -> Accepted:
+def _accepted(
+    admission: Admission, bound: Bound, metrics: Metrics, *, stored: bool = False, repeated: bool = False
+) -> Accepted:
     return Accepted(
         admission=admission,
         provider=bound.provider.name,
         stored=stored,
         repeated=repeated,
-        dropped=dropped(bound.plugin, bound.call),
+        dropped=dropped(bound.plugin, bound.call, metrics),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from gateway.config import Client, Server
 from gateway.endpoints.connections import Connections
@@ -336,15 +337,17 @@ async def asked(port: int) -> tuple[Answer, bytes]:
 
 
 async def test_a_bug_is_a_500_that_tells_nothing() -> None:
-    """An exception in a handler is a 500 with the request id to look for, and not its text."""
+    """An exception in a handler is a 500 with the request id to look for, and not its text; the log says at which path."""
 
     async def broken(request: web.Request) -> web.StreamResponse:
         raise RuntimeError("secret sk-123 in a message")
 
     runner, port = await serve_one(broken)
-    answer, _ = await asked(port)
+    with capture_logs() as logs:
+        answer, _ = await asked(port)
     await runner.cleanup()
     assert (answer.status, answer.code) == (500, "internal_error")
+    assert [(log["event"], bool(log["path"])) for log in logs] == [("request_failed", True)]
     assert b"sk-123" not in answer.body
     assert answer.headers["x-request-id"] in orjson.loads(answer.body)["error"]["message"]
     assert "x-should-retry" not in answer.headers
