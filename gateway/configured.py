@@ -69,6 +69,11 @@ class ConfiguredProvider:
         return self.kind is None or self.kind.batch
 
     @property
+    def rehearsal(self) -> bool:
+        """Whether a simulator answers in its place (`sandbox = true`): what is said there is never given for the provider's."""
+        return self.table.sandbox
+
+    @property
     def home(self) -> str:
         """Where its batches live: its base URL; for a simulator, whose port changes with every start, that it is one.
 

@@ -64,12 +64,22 @@ def canonical_body(body: Mapping[str, object]) -> bytes:
         raise Refusal("invalid_request", f"The request body cannot be sent on: {error}.") from None
 
 
-def fingerprint(*, client: str, provider: str, account: str, model: str, endpoint: str, canonical: bytes) -> bytes:
+def fingerprint(
+    *,
+    client: str,
+    provider: str,
+    account: str,
+    model: str,
+    endpoint: str,
+    canonical: bytes,
+    rehearsal: bool = False,
+) -> bytes:
     """32 bytes that are equal for two requests exactly when they ask the same thing for the same client.
 
-    `model` is the provider's name of it, after routing; `canonical` comes from `canonical_body`.
+    `model` is the provider's name of it, after routing; `canonical` comes from `canonical_body`. In a `rehearsal` a simulator
+    answers instead of the provider: what it says is never the answer of a request that is meant.
     """
-    return _hash(b"request", client, provider, account, model, endpoint, canonical)
+    return _hash(b"rehearsal" if rehearsal else b"request", client, provider, account, model, endpoint, canonical)
 
 
 def body_hash(*, endpoint: str, model: str, canonical: bytes) -> bytes:

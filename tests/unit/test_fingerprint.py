@@ -83,6 +83,14 @@ def test_every_part_of_the_route_counts(part: str) -> None:
     assert len(fingerprint(**parts)) == 32  # type: ignore[arg-type]
 
 
+def test_a_rehearsal_asks_nothing_that_is_meant() -> None:
+    """The same request in a rehearsal is another one: what a simulator says of it is not the provider's answer."""
+    meant = fingerprint(**ROUTE, canonical=b"{}")
+
+    assert fingerprint(**ROUTE, canonical=b"{}", rehearsal=False) == meant
+    assert fingerprint(**ROUTE, canonical=b"{}", rehearsal=True) != meant
+
+
 @given(st.lists(st.text(max_size=6), min_size=5, max_size=5), st.lists(st.text(max_size=6), min_size=5, max_size=5))
 @example(["ab", "c", "", "", ""], ["a", "bc", "", "", ""])
 @example(["", "", "", "", "x"], ["", "", "", "x", ""])
