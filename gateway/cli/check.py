@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.output import Column, config_option, ignored_config_option, json_option, show_list
+from gateway.config import is_loopback
+from gateway.logs import without_credentials
+from gateway.routing import Router
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
     from gateway.configured import ConfiguredProvider
     from gateway.plugins import Plugins
-from gateway.logs import without_credentials
-from gateway.routing import Router
 
 
 @click.command(short_help="List every mistake in the configuration.")
@@ -38,8 +39,12 @@ def check(path: Path | None) -> None:
         raise SystemExit(1)
     for line in [*_summary(found.configuration), *_providers(found.router), *_routes(found.configuration)]:
         click.echo(line)
-    for fault in found.plugins.faults:
-        click.echo(f"warning: {fault}")
+    for warning in [
+        *found.plugins.faults,
+        *_unreachable_routes(found.configuration),
+        *_closed_doors(found.configuration),
+    ]:
+        click.echo(f"warning: {warning}")
 
 
 def _source(configuration: Configuration) -> str:
@@ -97,6 +102,28 @@ def _limit(of: str, number: int | None) -> str:
 
 def _routes(configuration: Configuration) -> list[str]:
     return [f"route          {route.model} -> {route.provider}" for route in configuration.routes]
+
+
+def _unreachable_routes(configuration: Configuration) -> list[str]:
+    """Routes that no name ever comes to: a bare `*` ends the list, and of two equal ones the first wins."""
+    models = [route.model for route in configuration.routes]
+    return [
+        f'routes[{place}]: no model ever comes to "{model}": the "{before}" before it takes all; put it further up'
+        for place, model in enumerate(models)
+        if (before := next((each for each in models[:place] if each in ("*", model)), None)) is not None
+    ]
+
+
+def _closed_doors(configuration: Configuration) -> list[str]:
+    """What keeps all other machines out of a gateway that listens for them."""
+    server = configuration.server
+    if is_loopback(server.host) or server.allowed_hosts:
+        return []
+    warning = (
+        f"server.allowed_hosts: {server.host} can be reached from other machines, and all of them get a 421: list the names "
+        'and addresses by which they ask for this gateway, like ["batchway.example", "192.0.2.7"]'
+    )
+    return [warning]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

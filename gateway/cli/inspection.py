@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.clock import SystemClock
-from gateway.config import Configuration, examine
+from gateway.config import Configuration, examine, source_of
 from gateway.errors import ConfigurationError, PluginFault
 from gateway.plugins import Plugins, load_plugins, unresolved
 from gateway.routing import Router, build_router
@@ -33,9 +33,8 @@ def inspect(path: Path | None, environ: Mapping[str, str]) -> Inspection:
     try:
         configuration, lines = examine(path, environ)
     except ConfigurationError as error:
-        return Inspection(
-            configuration=Configuration(source=path), plugins=Plugins(), router=None, mistakes=error.mistakes
-        )
+        unread = Configuration(source=source_of(path))
+        return Inspection(configuration=unread, plugins=Plugins(), router=None, mistakes=error.mistakes)
     plugins = load_plugins()
     tables = [table for table in configuration.providers.values() if table.kind]
     broken = [reason for reason in _simulators(configuration, plugins).values() if reason is not None]
@@ -83,6 +82,15 @@ def _storage_mistakes(configuration: Configuration) -> list[str]:
         place = place.parent
     if not place.is_dir():
         mistakes.append(f"storage.directory: {place} is a file, not a folder")
-    elif not os.access(place, os.W_OK | os.X_OK):
-        mistakes.append(f"storage.directory: {place} cannot be written to by this user")
+    elif (reason := _unwritable(place)) is not None:
+        mistakes.append(f"storage.directory: {place} cannot be written to by this user ({reason})")
     return mistakes
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why no file can be made in a folder; None: one can, and none stays. Permissions alone do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror

@@ -6,7 +6,7 @@ meaning stand in `sections`. Nothing in this package imports more than the stand
 
 from __future__ import annotations
 
-from gateway.config.loading import DEFAULT_FILE, early, examine, is_loopback, load
+from gateway.config.loading import DEFAULT_FILE, early, examine, is_loopback, load, source_of
 from gateway.config.sections import (
     Batching,
     Cache,
@@ -42,4 +42,5 @@ __all__ = [
     "examine",
     "is_loopback",
     "load",
+    "source_of",
 ]

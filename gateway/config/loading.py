@@ -25,7 +25,7 @@ from gateway.config.sections import (
     Storage,
     Waiting,
 )
-from gateway.config.tables import read_clients, read_provider, read_routes, secrets_of
+from gateway.config.tables import check_addresses, read_clients, read_provider, read_routes, secrets_of
 from gateway.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -132,9 +132,14 @@ class _Settings:
         self.mistakes.add(key, f"the environment variable {variable} is not set")
 
 
+def source_of(path: Path | None) -> Path | None:
+    """The file that is read: the named one, else the default one where it is; None: the defaults hold."""
+    return path if path is not None else (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+
+
 def _read(path: Path | None, environ: Mapping[str, str]) -> _Settings:
     """The file, if any, with the defaults it leaves open and the overrides of the environment."""
-    source = path if path is not None else (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    source = source_of(path)
     tree: dict[str, object] = {}
     if source is not None:
         try:
@@ -165,6 +170,8 @@ def _read_provider(name: str, table: object, settings: _Settings) -> ProviderTab
 
     expanded = expand(table, f"providers.{name}", settings.environ, note)
     provider = read_provider(name, expanded, settings.mistakes)
+    if not missing:
+        check_addresses(provider, settings.mistakes)
     return dataclasses.replace(provider, missing_variables=tuple(dict.fromkeys(missing)))
 
 

@@ -53,7 +53,10 @@ class Server:
 
     host: str = setting("127.0.0.1", "address to listen on; any but a loopback address needs [[clients]]")
     port: int = setting(8484, "port to listen on; 0 lets the system choose", at_least=0, at_most=65535)
-    allowed_hosts: tuple[str, ...] = setting((), "names in Host and Origin headers allowed beside the loopback ones")
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "names and addresses by which other machines ask for the gateway (Host, Origin); whoever uses another one gets a 421",
+    )
     max_body_bytes: int = setting(33_554_432, "largest request body", at_least=1024)
     max_waiters: int = setting(
         20_000, "callers held at once, unless RLIMIT_NOFILE allows fewer; more get a 503", at_least=1

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from gateway.config.reading import EnvironmentText, Mistakes, read_number, read_text, read_value, typed
 from gateway.config.sections import Client, ProviderTable, Route, Rule, TokenPrices
@@ -93,6 +94,28 @@ def read_provider(name: str, table: object, mistakes: Mistakes) -> ProviderTable
         prices=_read_prices(table.get("prices", {}), f"{where}.prices", mistakes),
         settings=MappingProxyType({key: _plain(value) for key, value in table.items() if key not in CORE_KEYS}),
     )
+
+
+def check_addresses(table: ProviderTable, mistakes: Mistakes) -> None:
+    """Addresses that no call could ever reach are mistakes; to be asked once all variables in them are set.
+
+    The address itself is not repeated: it may hold a password.
+    """
+    for key, address in (("base_url", table.settings.get("base_url")), ("sandbox_url", table.sandbox_url)):
+        if isinstance(address, str) and address and not _is_address(address):
+            mistakes.add(
+                f"providers.{table.name}.{key}",
+                'must be an address that begins with http:// or https:// and a host, like "https://api.example.com/v1"',
+            )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and not re.search(r"\s", text)
 
 
 def _read_limits(table: object, where: str, mistakes: Mistakes) -> Mapping[str, object]:

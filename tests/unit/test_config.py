@@ -325,6 +325,32 @@ def test_a_providers_name_can_stand_before_a_slash(name: str) -> None:
     assert "a provider's name has" in mistakes(f'[providers."{name}"]\nkind = "x"\n')[0]
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["not a url", "ftp://x", "http://", "https:///v1", "api.openai.com/v1", "http://x:port/v1", "http://a b/v1"],
+)
+def test_an_address_that_no_call_can_reach_is_a_mistake(address: str) -> None:
+    """Without http(s) and a host, `base_url` and `sandbox_url` are refused with what they should look like."""
+    text = f'[providers.a]\nkind = "x"\nbase_url = "{address}"\nsandbox_url = "{address}"\n'
+
+    found = mistakes(text)
+    assert [line.partition(":")[0] for line in found] == ["providers.a.base_url", "providers.a.sandbox_url"]
+    assert all('like "https://' in line for line in found)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000/v1", "https://user:pw@host/v1", "http://[::1]:80", ""])
+def test_an_address_is_taken_as_it_is(address: str) -> None:
+    """Ports, numbers, users and an empty address, which is the kind's own, are no mistakes."""
+    table = read(f'[providers.a]\nkind = "x"\nbase_url = "{address}"\n').providers["a"]
+    assert table.settings["base_url"] == address
+
+
+def test_an_address_with_a_missing_variable_is_no_mistake() -> None:
+    """What disables a provider does not keep the others from starting."""
+    table = read('[providers.a]\nkind = "x"\nbase_url = "http://${NO_SUCH_HOST}:80"\n').providers["a"]
+    assert table.missing_variables == ("NO_SUCH_HOST",)
+
+
 def test_secrets_are_known_and_never_shown() -> None:
     """Values of keys that are called key, token, secret or password are known to the log, and not part of any repr."""
     configuration = read(

@@ -65,6 +65,54 @@ def test_a_file_that_is_no_toml_is_one_mistake(tmp_path: Path) -> None:
     assert "is not TOML" in result.stderr
 
 
+def test_the_default_file_is_named_when_it_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken ./config.toml is called by its name, as a named one is."""
+    write(tmp_path, "[[")
+    monkeypatch.chdir(tmp_path)
+
+    assert run("check").stderr.splitlines()[0] == "1 mistake in config.toml:"
+
+
+def test_a_folder_that_serve_would_refuse_is_a_mistake(tmp_path: Path) -> None:
+    """Whether files can be made in a folder is tried, not read from its permissions; nothing stays behind."""
+    found = run("check", "--config", write(tmp_path, '[storage]\ndirectory = "/proc/batchway"\n'))
+    good = run("check", "--config", write(tmp_path, '[storage]\ndirectory = "ledger"\n'))
+
+    assert (found.exit_code, good.exit_code) == (1, 0)
+    assert "cannot be written to by this user" in found.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_route_that_nothing_comes_to_is_warned_of(tmp_path: Path) -> None:
+    """What stands behind a bare `*`, or behind its own copy, is named; the rest is as routing has it."""
+    tables = "".join(f'[providers.{name}]\nkind = "openai"\napi_key = "k"\n' for name in "ab")
+    routes = (("o-*", "a"), ("o-*", "b"), ("*", "a"), ("gpt-*", "b"))
+    text = tables + "".join(f'[[routes]]\nmodel = "{model}"\nprovider = "{name}"\n' for model, name in routes)
+    found = run("check", "--config", write(tmp_path, text))
+
+    warnings = [line for line in found.stdout.splitlines() if line.startswith("warning: routes")]
+    assert found.exit_code == 0
+    assert [line.split(":")[1].strip() for line in warnings] == ["routes[1]", "routes[3]"]
+    assert 'the "*" before it takes all' in warnings[1]
+
+
+@pytest.mark.parametrize(
+    ("server", "warned"),
+    [
+        ('host = "0.0.0.0"', True),
+        ('host = "0.0.0.0"\nallowed_hosts = ["gateway.example"]', False),
+        ('host = "127.0.0.1"', False),
+    ],
+)
+def test_a_gateway_that_answers_to_no_name_is_warned_of(tmp_path: Path, server: str, *, warned: bool) -> None:
+    """One that listens for other machines without `allowed_hosts` would send all of them away: what to set is said."""
+    text = f'[server]\n{server}\n[[clients]]\nname = "one"\nkey = "client-key"\n'
+    found = run("check", "--config", write(tmp_path, text))
+
+    assert found.exit_code == 0
+    assert ("server.allowed_hosts" in found.stdout) is warned
+
+
 def test_it_says_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A good configuration exits with 0 and shows address, storage, providers with the reason they are off, and routes."""
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
