@@ -192,7 +192,8 @@ class Accounts:
             if error.errno in DISK_ERRNOS:
                 raise
             raise self.fault(provider, verb, error) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # Out of a task, SystemExit would end the gateway, and again at every start.
             raise self.fault(provider, verb, error) from error
         if answer is None and verb in _ANSWERING:
             raise self.fault(provider, verb, PluginFault(f"returned nothing from {verb}"))

@@ -118,13 +118,13 @@ class ConfiguredProvider:
         try:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._instance = self.kind(self.name, self._settings, self._clock, self._home)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._reason = f"the kind {self.table.kind} could not make it: {_raised(error, self.table)}{_advice(error)}"
             log = structlog.get_logger()
             log.exception("provider_disabled", provider=self.name, kind=self.table.kind, reason=self._reason)
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: BaseException) -> str:
     """What to do about an SDK that is not installed."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     package = (missing or "").partition(".")[0]
@@ -141,14 +141,14 @@ def _limits(
         return kind.limits, None
     try:
         limits: object = kind.limits_of(settings)
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         return kind.limits, f"the kind {kind.kind} could not say its limits: {_raised(error, table)}"
     if not isinstance(limits, Limits):
         return kind.limits, f"the kind {kind.kind} could not say its limits: limits_of returned {type(limits).__name__}"
     return limits, None
 
 
-def _raised(error: Exception, table: ProviderTable) -> str:
+def _raised(error: BaseException, table: ProviderTable) -> str:
     """One line of what was raised, without the table's keys, which it may quote: callers are told of it."""
     return Redactor(secrets_of([table])).text(" ".join(f"{type(error).__name__}: {error}".split()))
 

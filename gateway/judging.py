@@ -17,7 +17,7 @@ from gateway.validation import OutputChecks
 class Judge:
     """Judges the answers of one batch, or one answer by itself; used by one thread at a time."""
 
-    def __init__(self, plugin: Provider, lines: int, *, fault: Callable[[str, Exception], object]) -> None:
+    def __init__(self, plugin: Provider, lines: int, *, fault: Callable[[str, BaseException], object]) -> None:
         """`fault` is told of a bug in the plugin; after the first one nothing is judged any more."""
         self._plugin = plugin
         self._checks = OutputChecks(lines)
@@ -30,7 +30,7 @@ class Judge:
             return None
         try:
             schema = self._plugin.output_schema(asked.payload)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the answer is as good as without it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything; the answer is as good as without it
             self._broken = True
             self._fault("output_schema", error)
             return None

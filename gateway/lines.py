@@ -52,7 +52,7 @@ def encoded(plugin: Provider, call: Call, metrics: Metrics) -> Encoded:
             f"Field {error.field!r}, provider {plugin.name!r}: {error.reason}. Nothing was sent or paid.",
             param=error.field,
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _faulty(plugin, "encode", error, metrics) from error
 
 
@@ -63,7 +63,7 @@ def _payload(plugin: Provider, call: Call) -> bytes:
     return payload
 
 
-def _faulty(plugin: Provider, verb: str, error: Exception, metrics: Metrics) -> Refusal:
+def _faulty(plugin: Provider, verb: str, error: BaseException, metrics: Metrics) -> Refusal:
     """What a caller is told of a bug in the plugin, which is counted and logged."""
     plugin_fault(metrics, plugin.name, plugin.kind, verb, error)
     return Refusal(
@@ -89,7 +89,7 @@ def dropped(plugin: Provider, call: Call, metrics: Metrics) -> str:
     except Unsupported as error:
         # Only `encode` refuses: its `n` may have been taken from it, and a stored answer is served unasked.
         return dropped(plugin, _without_n(call), metrics) if error.field == "n" and "n" in call.body else ""
-    except Exception as error:  # noqa: BLE001 - the request is as good without the hint
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the request is as good without the hint
         plugin_fault(metrics, plugin.name, plugin.kind, "dropped", error)
         return ""
 
@@ -104,7 +104,7 @@ def line_size(plugin: Provider, limits: Limits, payload: bytes, metrics: Metrics
     """Bytes of the framed line with its newline. Raises `Refusal`: 413 when the provider would refuse it, 502 for a bug."""
     try:
         size = len(plugin.frame(LONGEST_LINE_ID, payload)) + 1
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _faulty(plugin, "frame", error, metrics) from error
     most = limits.max_line_bytes or limits.max_bytes
     if most is not None and size > most:

@@ -181,7 +181,7 @@ class Upstream:
         """What a fetched row says. Raises `PluginFault`, logged under the plugin's name, where `decode` raises; for threads."""
         try:
             return side.plugin.decode(row)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.accounts.fault(side.provider, "decode", error) from error
 
     def judge(self, provider: ConfiguredProvider, plugin: Provider, lines: int) -> Judge | None:

@@ -227,10 +227,18 @@ async def test_refused_key_in_any_call_stops_the_account(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "error",
-    [KeyError("id"), ValueError("bad"), OSError("pipe"), AssertionError(), RuntimeError("x"), asyncio.CancelledError()],
+    [
+        KeyError("id"),
+        ValueError("bad"),
+        OSError("pipe"),
+        AssertionError(),
+        RuntimeError("x"),
+        asyncio.CancelledError(),
+        SystemExit(1),
+    ],
 )
 async def test_anything_else_is_the_plugins_fault(error: BaseException, tmp_path: Path) -> None:
-    """An exception outside the contract becomes a PluginFault, logged under the plugin's name and counted."""
+    """An exception outside the contract, also one that would end the process, becomes a PluginFault, logged and counted."""
     clock = FakeClock()
     accounts, provider = accounts_of(clock), configured("acme", "", clock, tmp_path)
     with capture_logs() as logs, pytest.raises(PluginFault, match=type(error).__name__):

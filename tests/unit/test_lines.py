@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_a_bug_in_a_plugin_is_counted(leaving: Leaving, monkeypatch: pytest.Monk
 
     assert b'plugin_faults_total{provider="fake"} 1.0' in metrics.render()
     assert [(log["provider"], log["verb"], log["raised"]) for log in logs] == [("fake", verb, "ZeroDivisionError")]
+
+
+@pytest.mark.parametrize("verb", ["encode", "frame", "dropped"])
+def test_a_plugin_that_wants_to_end_the_process_does_not(
+    leaving: Leaving, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """A library that calls sys.exit() under a plugin's verb is a bug in the plugin, met by one caller."""
+    metrics = Metrics()
+    monkeypatch.setattr(leaving if verb != "dropped" else Leaving, verb, lambda *_: sys.exit(1))
+
+    if verb == "dropped":
+        assert dropped(leaving, call(), metrics) == ""
+    else:
+        with pytest.raises(Refusal, match="SystemExit"):
+            line_size(leaving, Limits(), encoded(leaving, call(), metrics).payload, metrics)
 
 
 def test_a_plugin_that_encodes_to_nothing_is_named(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
