@@ -108,9 +108,8 @@ class _Group:
         extent = slot_extent(self._session, arrival.fingerprint)
         if extent == 0 and arrival.samples and not self._room:
             return self._serve_unrecorded(arrival)
-        if extent == 0 and arrival.samples:
-            self.recorder.restore(arrival)
-            extent = max(sample.ordinal for sample in arrival.samples) + 1
+        if arrival.samples and self._room:
+            extent = max(extent, self.recorder.restore(arrival))
         choice = self._choose(arrival, extent) if extent else choose((), arrival.ask, self._now)
         if isinstance(choice, Absent):
             return Admission(seq=0, custom_id="", fresh=False, absent=True)

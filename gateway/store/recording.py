@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from gateway.records import RequestState
-from gateway.store.database import Session
+from gateway.store.database import Session, json_array
 from gateway.store.endings import put_results
 from gateway.store.families import insert_children
 from gateway.store.lanes import lane_id
@@ -65,10 +65,15 @@ class Recorder:
             self._totals.add(lane, size=arrival.size, tokens=arrival.tokens, fresh=1)
         return seq
 
-    def restore(self, arrival: Arrival) -> None:
-        """The cache remembers answers that the ledger has forgotten: they are slots again."""
+    def restore(self, arrival: Arrival) -> int:
+        """The cache remembers answers that the ledger has forgotten: they are slots again. One above the highest of them."""
+        ordinals = json_array(sample.ordinal for sample in arrival.samples)
+        rows = self._session.rows("slots_among", {"fingerprint": arrival.fingerprint, "ordinals": ordinals})
+        known = {ordinal for (ordinal,) in rows}
         lane = self._lane(arrival.lane)
         for sample in arrival.samples:
+            if sample.ordinal in known:
+                continue
             seq = self._take_seq()
             [result] = put_results(
                 self._session, [Ending(state=RequestState.SUCCEEDED, status=200, code=None, body=sample.body)]
@@ -89,6 +94,7 @@ class Recorder:
                     "fingerprint": arrival.fingerprint,
                 },
             )
+        return max((sample.ordinal for sample in arrival.samples), default=-1) + 1
 
     def book(self) -> None:
         """Add to the lanes' totals what was recorded; last of all."""

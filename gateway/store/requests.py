@@ -160,12 +160,12 @@ class Requests:
         now = self._clock.now()
 
         def op(session: Session) -> int:
-            rows = session.rows("forgettable", {"before": ended_before, "limit": limit, "now": now})
-            for query in ("forget_result", "forget_payload", "forget_request"):
-                session.run_many(query, ({"seq": seq} for (seq,) in rows))
+            count = _forget_requests(session, ended_before, now, limit)
+            # The highest slot of a fingerprint can go once the others have gone; not later, or it would stand there alone.
+            count += _forget_requests(session, ended_before, now, limit - count) if count else 0
             session.run("forget_runs", {"before": ended_before, "limit": limit})
             session.run("forget_completions", {})
-            return len(rows)
+            return count
 
         forgotten = await self._database.write(op, bulk=True)
         # Whether a batch has no request left is seen by its lines, all of them. Once it has none, none comes to it again.
@@ -184,6 +184,13 @@ def _endings(session: Session, seqs: Sequence[int]) -> dict[int, Ending]:
     ended = session.rows("endings", {"seqs": json_array(seqs)})
     found = {seq: read_ending(session, seq) for (seq,) in ended}
     return {seq: ending for seq, ending in found.items() if ending is not None}
+
+
+def _forget_requests(session: Session, ended_before: float, now: float, limit: int) -> int:
+    rows = session.rows("forgettable", {"before": ended_before, "limit": limit, "now": now})
+    for query in ("forget_result", "forget_payload", "forget_request"):
+        session.run_many(query, ({"seq": seq} for (seq,) in rows))
+    return len(rows)
 
 
 def _forget_batches(session: Session, batches: Sequence[Row]) -> None:

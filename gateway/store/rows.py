@@ -69,7 +69,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     waiters: Mapping[int, int] = msgspec.field(default_factory=dict)
     #: Deliveries of each seq that this process has begun and not yet handed over as departures.
     booked: Mapping[int, int] = msgspec.field(default_factory=dict)
-    #: Answers the cache has of this fingerprint, if the ledger has none.
+    #: Answers the cache has of this fingerprint, if the ledger has forgotten some.
     samples: tuple[Sample, ...] = ()
     #: The caller's `metadata`, JSON; kept and shown, None when absent.
     metadata: bytes | None = None

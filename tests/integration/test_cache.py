@@ -60,6 +60,23 @@ async def test_a_new_sample_stands_behind_the_ones_that_only_the_cache_has(house
     assert [answer.body for answer in again] == [answer.body for answer in (*first, third)]
 
 
+async def test_samples_come_back_beside_the_ones_that_were_kept(house: House) -> None:
+    """A question of which the ledger has forgotten only the older answers is not asked again either: a run gets them in order."""
+    first = await house.ask("dice")
+    house.clock.jump(1000)
+    second = await house.ask("dice", headers={"Cache-Control": "no-cache"})
+    await asyncio.to_thread(house.gateway.cache.flush)
+    await house.gateway.waiters.fold()
+    assert await house.gateway.ledger.requests.forget(house.clock.now() - 500, 10) == 1
+
+    again = [await house.ask("dice", run="/run/two") for _ in range(3)]
+
+    assert [answer.body for answer in again[:2]] == [first.body, second.body]
+    assert [sample(answer) for answer in again[:2]] == ["hit; sample=1; of=2", "hit; sample=2; of=2"]
+    assert again[2].headers["x-batchway-cache"] == "miss"
+    assert await house.lines() == 3
+
+
 async def test_what_must_not_be_stored_is_not_in_the_cache(house: House) -> None:
     """An answer to a no-store call is gone with its request; so is that of a named one, which is found by its name only."""
     await house.ask("secret", headers={"Cache-Control": "no-store"})

@@ -102,10 +102,11 @@ class Recognition:
         return ending
 
     def remembered(self, caller: Caller, slots: Sequence[Slot]) -> tuple[Sample, ...]:
-        """What the cache has of it where the ledger has no slot."""
-        if slots or not caller.by_fingerprint:
+        """What the cache has of it where the ledger has no slot, or has forgotten some."""
+        if not caller.by_fingerprint or not _has_gaps(slots):
             return ()
-        samples = self._cache.read(caller.fingerprint)
+        known = {slot.ordinal for slot in slots}
+        samples = tuple(sample for sample in self._cache.read(caller.fingerprint) if sample.ordinal not in known)
         self._metrics.cache_lookups.of("cache" if samples else "nothing").inc()
         return samples
 
@@ -116,4 +117,10 @@ class Recognition:
             return await self._ledger.requests.find(caller.client, "", caller.custom_id) is not None
         if caller.ask.detached:
             return caller.ask.retry and await self._ledger.slots.detached(caller.fingerprint, now) is not None
-        return not isinstance(choose(slots or [slot_of(sample) for sample in samples], caller.ask, now), New)
+        return not isinstance(choose([*slots, *map(slot_of, samples)], caller.ask, now), New)
+
+
+def _has_gaps(slots: Sequence[Slot]) -> bool:
+    """Whether there may be samples below these that the ledger has forgotten; of very many slots, they are not all here."""
+    extent = slots[-1].ordinal + 1 if slots else 0
+    return not slots or len(slots) < extent <= SLOTS_AT_MOST

@@ -161,7 +161,7 @@ UPDATE requests SET due = 1 WHERE seq = :seq;
 
 -- name: forgettable
 -- Ended long ago, its batch over, and no parent waits for it. The newest request stays, so that its number is never given
--- again.
+-- again; of a fingerprint the highest slot stays as long as any, for the same reason: the cache may have its answer.
 SELECT r.seq FROM requests r LEFT JOIN batches b ON b.id = r.batch
 WHERE r.ended_at IS NOT NULL AND r.ended_at <= :before
   AND (b.id IS NULL OR b.state IN ('collected', 'dissolved'))
@@ -169,6 +169,11 @@ WHERE r.ended_at IS NOT NULL AND r.ended_at <= :before
       SELECT 1 FROM boots o WHERE o.id = r.held_by AND o.ended_at IS NULL AND o.alive_until > :now))
   AND (r.parent IS NULL OR NOT EXISTS (SELECT 1 FROM requests p WHERE p.seq = r.parent AND p.ended_at IS NULL))
   AND r.seq < (SELECT max(seq) FROM requests)
+  AND (r.ordinal IS NULL
+       OR NOT EXISTS (SELECT 1 FROM requests s
+                      WHERE s.fingerprint = r.fingerprint AND s.ordinal < r.ordinal AND s.ordinal IS NOT NULL)
+       OR EXISTS (SELECT 1 FROM requests s
+                  WHERE s.fingerprint = r.fingerprint AND s.ordinal > r.ordinal AND s.ordinal IS NOT NULL))
 ORDER BY r.ended_at LIMIT :limit;
 
 -- name: forget_result

@@ -4,6 +4,11 @@
 -- One above the highest ordinal of a fingerprint.
 SELECT coalesce(max(ordinal) + 1, 0) FROM requests WHERE fingerprint = :fingerprint AND ordinal IS NOT NULL;
 
+-- name: slots_among
+-- Which of these ordinals (a JSON array) a fingerprint has.
+SELECT ordinal FROM requests
+WHERE fingerprint = :fingerprint AND ordinal IN (SELECT value FROM json_each(:ordinals)) AND ordinal IS NOT NULL;
+
 -- name: slots_all
 -- Every slot of a fingerprint that has few.
 SELECT r.seq, r.ordinal, r.state,

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from gateway.records import RequestState
 from gateway.store.choose import SLOT_LIMIT
 from gateway.store.rows import Admission, Arrival, Ask, Sample
-from tests.unit.store.scenery import Desk, arrival, left
+from tests.unit.store.scenery import Desk, arrival, left, remote, settled
 
 WHY = arrival().fingerprint
 
@@ -152,6 +152,51 @@ class SlotsConformance:
         assert [slot.ordinal for slot in slots] == [0, 4, 5]
         assert await desk.ledger.lanes.windows(desk.clock.now()) != []
 
+    async def test_the_number_of_a_forgotten_sample_is_not_given_again(self, desk: Desk) -> None:
+        """Samples that ended before an earlier one are forgotten before it: the next sample stands above them all the same."""
+        await self._answered_last_first(desk)
+        await desk.ledger.requests.forget(desk.clock.now() - 500, 10)
+        [fresh] = await desk.admit(arrival(ask=Ask(no_cache=True)))
+
+        assert fresh.sample == 4
+        assert [slot.ordinal for slot in await desk.ledger.slots.of(WHY, "", None, desk.clock.now())] == [0, 2, 3]
+
+    async def test_samples_are_forgotten_with_the_last_of_them(self, desk: Desk) -> None:
+        """What kept the highest number taken is gone as soon as nothing below it is kept."""
+        await self._answered_last_first(desk)
+        desk.clock.jump(1000)
+
+        assert await desk.ledger.requests.forget(desk.clock.now() - 500, 10) == 3
+        assert await desk.ledger.slots.of(WHY, "", None, desk.clock.now()) == []
+
+    async def _answered_last_first(self, desk: Desk) -> None:
+        """Three samples, the first of which was answered long after the others, and a newer request."""
+        admissions = await desk.admit(*[arrival()] * 3)
+        batches, now = desk.ledger.batches, desk.clock.now()
+        batch = await batches.intend(await desk.claim((await desk.seal()).id), now)
+        batch = await desk.claim((await batches.submitted(batch, remote(), now, now)).id)
+        batch = await desk.claim((await batches.ended(batch, remote(), now)).id)
+        await batches.settle(batch, [settled(n) for n in (1, 2)], now)
+        await deliver(desk, admissions)
+        desk.clock.jump(1000)
+        await desk.collect(batch, [settled(0)])
+        await desk.admit(arrival("something new"))
+
+    async def test_what_the_ledger_has_forgotten_of_a_question_comes_back(self, desk: Desk) -> None:
+        """Samples that only the cache has stand beside those the ledger has kept, each at its place and once."""
+        await self._answered_last_first(desk)
+        await desk.ledger.requests.forget(desk.clock.now() - 500, 10)
+        stored = tuple(Sample(ordinal=n, body=b"stored %d" % n, ended_at=desk.clock.now()) for n in range(3))
+        calls = [replace(in_run("one"), samples=stored)] * 4
+        first, second, third, fourth = await desk.admit(*calls)
+
+        assert [each.ending.body for each in (first, second, third) if each.ending] == [
+            b'{"n":0}',
+            b"stored 1",
+            b'{"n":2}',
+        ]
+        assert (fourth.fresh, fourth.sample) == (True, 4)
+
     async def test_only_if_cached_records_nothing(self, desk: Desk) -> None:
         """Without a finished sample the call is absent, and no row is made."""
         [absent] = await desk.admit(arrival(ask=Ask(only_if_cached=True)))
@@ -193,7 +238,7 @@ class SlotsConformance:
     async def test_dead_failures_do_not_hide_a_live_sample(self, desk: Desk) -> None:
         """However many samples of a question have failed for good, an answer behind them is found."""
         from gateway.records import BatchState
-        from tests.unit.store.scenery import failure, remote, settled
+        from tests.unit.store.scenery import failure
 
         count = SLOT_LIMIT + 20
         admissions = await desk.admit(*[arrival()] * count)
