@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.errors import BatchwayError, LedgerError, PluginFault
+from gateway.errors import BatchwayError, LedgerError, PluginFault, Retryable
 from gateway.logs import words_of
 from gateway.records import BatchState
 from gateway.store.shipping import BatchRow
@@ -18,6 +18,8 @@ PARK_SECONDS = 300.0
 LEDGER_PAUSE_SECONDS = 2.0
 #: So many lost calls in a row are no reason yet to call a batch parked, which takes it out of its lane's reckoning.
 HITCHES = 3
+#: A provider that asks to be left alone is, for so long at most: error pages of a proxy ask for a day, and callers wait.
+LONGEST_WISH_SECONDS = 3_600.0
 #: After so many in a row, which with their pauses take the better part of an hour, a batch whose time is over is given up: a
 #: gateway that was off for days, and starts before its network does, must not take the first minute for the last.
 LOST_TROUBLES = 15
@@ -46,6 +48,15 @@ def is_out_of_sight(batch: BatchRow) -> bool:
 def backoff(troubles: int, first: float, longest: float) -> float:
     """A pause that doubles with each trouble in a row."""
     return min(longest, first * 2.0 ** min(troubles, 20))
+
+
+def pause_after(error: Exception, troubles: int, first: float, longest: float) -> float:
+    """How long a batch is left alone whose call failed: longer each time, or as its provider asks, up to an hour.
+
+    For calls that create nothing: what is asked of creates is waited for in full, by the account's breaker.
+    """
+    wish = error.retry_after if isinstance(error, Retryable) else None
+    return max(min(wish or 0.0, LONGEST_WISH_SECONDS), backoff(troubles, first, longest))
 
 
 def of_the_disk(error: Exception) -> bool:

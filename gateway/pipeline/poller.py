@@ -28,7 +28,7 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
-from gateway.troubles import OVERDUE_SECONDS, PARK_SECONDS, backoff, deadline, trouble
+from gateway.troubles import OVERDUE_SECONDS, PARK_SECONDS, deadline, pause_after, trouble
 from gateway.turns import Turns
 from gateway.upstream import CANCEL_SECONDS, Side, Upstream, remote_of
 
@@ -222,8 +222,7 @@ class Poller:
     async def _lost(self, batch: BatchRow, side: Side, error: Exception) -> None:
         """A lost poll means nothing: ask again, later each time."""
         self._upstream.metrics.polls.of(side.provider.name, "lost").inc()
-        wish = error.retry_after if isinstance(error, Retryable) else None
-        pause = max(wish or 0.0, backoff(batch.troubles, self._polling.min_seconds, LONGEST_TROUBLE_SECONDS))
+        pause = pause_after(error, batch.troubles, self._polling.min_seconds, LONGEST_TROUBLE_SECONDS)
         if isinstance(error, PluginFault):
             await self._upstream.park(batch, trouble(error), PARK_SECONDS)
         elif isinstance(error, Unauthorised):

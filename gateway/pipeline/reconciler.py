@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from gateway.candidates import Weighed, weigh
 from gateway.config import Retries
 from gateway.endings import failure
-from gateway.errors import PluginFault, ProviderError, Retryable
+from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
-from gateway.troubles import LOST_TROUBLES, OUT_OF_SIGHT, PARK_SECONDS, backoff, is_out_of_sight, trouble
+from gateway.troubles import LOST_TROUBLES, OUT_OF_SIGHT, PARK_SECONDS, is_out_of_sight, pause_after, trouble
 from gateway.turns import Turns
 from gateway.upstream import Side, Upstream
 
@@ -91,8 +91,7 @@ class Reconciler:
             if weighed.unread is not None and not weighed.ours:
                 raise weighed.unread
         except (ProviderError, PluginFault) as error:
-            wish = error.retry_after if isinstance(error, Retryable) else None
-            pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
+            pause = pause_after(error, batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS)
             if isinstance(error, PluginFault):
                 pause = PARK_SECONDS
             await self._upstream.park(batch, trouble(error), pause)

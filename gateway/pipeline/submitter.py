@@ -25,7 +25,7 @@ from gateway.pipeline.waiters import Waiters
 from gateway.records import BatchState, Limits, RemoteBatch, line_id
 from gateway.store.shipping import BatchRow
 from gateway.tasks import Tasks, wait_for_event
-from gateway.troubles import PARK_SECONDS, backoff, trouble
+from gateway.troubles import PARK_SECONDS, pause_after, trouble
 from gateway.turns import Turns
 from gateway.upstream import Side, Upstream
 
@@ -284,5 +284,4 @@ def _pause(error: Exception, batch: BatchRow) -> float:
     """How long a batch that could not be prepared waits."""
     if isinstance(error, PluginFault):
         return PARK_SECONDS
-    wish = error.retry_after if isinstance(error, Retryable) else None
-    return max(wish or 0.0, backoff(batch.troubles, 5.0, 300.0))
+    return pause_after(error, batch.troubles, 5.0, 300.0)

@@ -91,6 +91,15 @@ async def test_a_lost_poll_means_nothing(error: Exception, tmp_path: Path) -> No
         assert await rig.states() == [RequestState.BATCHED] * 2
 
 
+async def test_a_poll_is_not_put_off_for_a_day(tmp_path: Path) -> None:
+    """One answer that asks to come back in 22 hours (a proxy's error page) leaves a batch unasked for an hour at most."""
+    async with open_rig(tmp_path) as rig:
+        batch = await submitted(rig, "a")
+        rig.remote.before["poll"].append(Retryable("poll: status 503", retry_after=80_000.0))
+        after = await poll(rig, batch)
+        assert after.retry_at == rig.clock.now() + 3600
+
+
 async def test_a_refused_key_stops_the_account(tmp_path: Path) -> None:
     """A poll that is answered 401 stops every call of the account for ten minutes; the batch waits as long."""
     async with open_rig(tmp_path) as rig:
