@@ -139,6 +139,7 @@ class Gateway:
             self.heartbeats,
             self.metrics,
             clock,
+            ledger=ledger,
             server=configuration.server,
             waiting=configuration.waiting,
             notices=self.notices,

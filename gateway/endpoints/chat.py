@@ -17,12 +17,13 @@ from gateway.endpoints.middleware import REQUEST_ID
 from gateway.endpoints.notices import Notices
 from gateway.endpoints.patience import patience
 from gateway.endpoints.replies import Blanks, Events, Reply, Silent, ending_headers, plain, replayed
-from gateway.endpoints.results import pending_response
+from gateway.endpoints.results import pending_response, progress_of
 from gateway.errors import Refusal
 from gateway.metrics import Metrics
 from gateway.pipeline.intake import Accepted, Incoming, Intake
 from gateway.pipeline.waiters import Stopping, Waiters
 from gateway.records import RequestState
+from gateway.store.ledger import Ledger
 from gateway.store.rows import Departure, Ending
 
 ENDPOINT = "/v1/chat/completions"
@@ -69,11 +70,13 @@ class Chat:
         metrics: Metrics,
         clock: Clock,
         *,
+        ledger: Ledger,
         server: Server,
         waiting: Waiting,
         notices: Notices,
     ) -> None:
         """Ready for callers."""
+        self._ledger = ledger
         self._intake = intake
         self._waiters = waiters
         self._heartbeats = heartbeats
@@ -96,7 +99,7 @@ class Chat:
         if visit.accepted.admission.ending is not None:
             return await self._answer(request, visit, visit.accepted.admission.ending)
         if visit.detached:
-            return pending_response(visit.custom_id, RequestState.QUEUED, _headers(request, visit))
+            return await self._pending(request, visit)
         return await self._wait(request, visit)
 
     async def _accept(self, request: web.Request, raw: bytes) -> Visit:
@@ -110,6 +113,16 @@ class Chat:
         if accepted.repeated and call.body.get("temperature"):
             self._notices.repeated_sample(call.client)
         return _visit(call, accepted)
+
+    async def _pending(self, request: web.Request, visit: Visit) -> web.Response:
+        """Where to ask for it later; one that was there before may be further than its queue."""
+        headers = _headers(request, visit)
+        found = None
+        if not visit.accepted.admission.fresh:
+            found = await self._ledger.requests.find(visit.client, "", visit.custom_id)
+        if found is None:
+            return pending_response(visit.custom_id, RequestState.QUEUED, headers)
+        return pending_response(visit.custom_id, found.state, headers, progress_of(found))
 
     async def _answer(self, request: web.Request, visit: Visit, ending: Ending) -> web.StreamResponse:
         """An ending that was there already."""

@@ -12,13 +12,19 @@ SWEEP_SECONDS = 1.0
 
 
 class Connections:
-    """Gives each new connection a time for its first headers."""
+    """Gives each new connection a time for its first headers.
+
+    Time counts by the sweeps in it. One in which the process was frozen, or its machine slept, counts as one: what callers sent
+    meanwhile lies with the kernel, and is read before the next.
+    """
 
     def __init__(self, clock: Clock, header_seconds: float) -> None:
         """No connection is watched."""
         self._clock = clock
         self._header_seconds = header_seconds
-        #: In order of arrival: connections that have not sent a whole request yet.
+        #: Seconds of all sweeps so far.
+        self._swept_seconds = 0.0
+        #: In order of arrival: connections that have not sent a whole request yet, and how many seconds of sweeps end their time.
         self._silent: dict[asyncio.Protocol, float] = {}
 
     def watched(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
@@ -26,7 +32,8 @@ class Connections:
 
         def connect() -> asyncio.Protocol:
             protocol = make()
-            self._silent[protocol] = self._clock.monotonic() + self._header_seconds
+            # The next sweep ends a second that is under way.
+            self._silent[protocol] = self._swept_seconds + SWEEP_SECONDS + self._header_seconds
             return protocol
 
         return connect
@@ -36,11 +43,11 @@ class Connections:
         self._silent.pop(protocol, None)
 
     def sweep(self) -> None:
-        """Refuse with 408 and close what has been silent for too long."""
-        now = self._clock.monotonic()
+        """Refuse with 408 and close what has been silent for too long; another second is over."""
+        self._swept_seconds += SWEEP_SECONDS
         overdue = []
         for protocol, deadline in self._silent.items():
-            if deadline > now:
+            if deadline > self._swept_seconds:
                 break
             overdue.append(protocol)
         for protocol in overdue:

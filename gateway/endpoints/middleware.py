@@ -115,13 +115,17 @@ class Door:
     def _instead(self, request: web.Request, refusal: Refusal) -> web.Response:
         """An error in place of the handler's response; one that has begun already is cut off, never followed by another."""
         if not request.writer.output_size:
-            return self._refused(refusal)
+            return self._refused(request, refusal)
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the response had begun")
 
-    def _refused(self, refusal: Refusal) -> web.Response:
+    def _refused(self, request: web.Request, refusal: Refusal) -> web.Response:
+        """Counted, and for whoever looks closer in the log: without its words, which may quote what was sent."""
         self._metrics.requests_refused.of(refusal.code).inc()
+        structlog.get_logger().debug(
+            "request_refused", request_id=request[REQUEST_ID], path=_pattern(request), code=refusal.code
+        )
         return error_response(
             refusal.rule, openai_error(refusal.code, refusal.message, refusal.rule.type, refusal.param)
         )

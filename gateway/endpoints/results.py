@@ -13,6 +13,7 @@ from gateway.clock import Clock
 from gateway.endings import cancelled
 from gateway.endpoints.bodies import prefer
 from gateway.endpoints.keys import CALLER
+from gateway.endpoints.middleware import REQUEST_ID
 from gateway.endpoints.replies import ending_headers, plain
 from gateway.errors import Refusal
 from gateway.pipeline.waiters import Stopping, Waiters
@@ -46,7 +47,9 @@ class Results:
             return pending_response(found.custom_id, found.state, headers, progress_of(found))
         delivered = False
         try:
-            response = await plain(request, ending, headers | ending_headers(ending))
+            # It is written here, so nobody after us can add to its headers.
+            headers |= {"x-request-id": request[REQUEST_ID], **ending_headers(ending)}
+            response = await plain(request, ending, headers)
             delivered = True
             return response
         finally:
@@ -132,7 +135,8 @@ def progress_of(request: Request) -> dict[str, object]:
         "batch_id": request.batch,
         "batch_state": None if request.batch_state is None else request.batch_state.value,
         "parked_reason": request.parked_reason,
-        "retry_at": request.retry_at,
+        # Of what is not parked it is when its batch is looked at next, which is nobody's business.
+        "retry_at": request.retry_at if request.parked_reason else None,
         "cancelling": request.cancel_at is not None and not request.state.ended,
         "metadata": None if request.metadata is None else orjson.loads(request.metadata),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Client
-from gateway.sandbox import Fault, FaultKind
+from gateway.sandbox import Fault, FaultKind, SandboxSettings
 from tests.integration.callers import HELD_BACK, begin, waiting
 from tests.integration.house import House, open_house
 
@@ -50,6 +50,34 @@ async def test_what_nobody_asked_is_not_there(house: House) -> None:
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_every_answer_has_its_request_id(house: House) -> None:
+    """What was not found, what waits, an answer at once and after a wait: each echoes the caller's own id."""
+    given = {"x-request-id": "trace-7"}
+    told = await house.ask("soon", headers=NAMED | DETACHED | given)
+    wishes = (("nobody", {}), ("mine", {}), ("mine", {"Prefer": "wait=60"}), ("mine", {}))
+    read = [await house.http.get(f"/v1/results/{name}", headers=given | wish) for name, wish in wishes]
+
+    assert [told.status, *(answer.status_code for answer in read)] == [202, 404, 202, 200, 200]
+    assert {told.headers["x-request-id"], *(answer.headers["x-request-id"] for answer in read)} == {"trace-7"}
+
+
+async def test_whoever_asks_again_for_later_is_told_how_far_it_is(tmp_path: Path) -> None:
+    """`respond-async` for a request that is in a batch already says so, and in which; what is not parked has no retry_at."""
+    slow = SandboxSettings(running_seconds=3_000.0)
+    async with open_house(tmp_path, sandbox=slow) as house:
+        first = await house.ask("slow", headers=NAMED | DETACHED)
+
+        async def batched() -> bool:
+            return (await house.http.get("/v1/results/mine")).json()["state"] == "batched"
+
+        await house.until(batched)
+        again = await house.ask("slow", headers=NAMED | DETACHED)
+
+    assert (first.status, first.body["state"]) == (202, "queued")
+    assert (again.status, again.body["state"], again.body["batch_id"]) == (202, "batched", 1)
+    assert (again.body["parked_reason"], again.body["retry_at"]) == (None, None)
 
 
 async def test_a_pending_request_says_how_far_it_is(held_back: House) -> None:
