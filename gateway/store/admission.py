@@ -215,4 +215,5 @@ def _named_slot(row: Row) -> Slot:
         permanent=bool(row[7]),
         owed_until=row[8],
         no_store=bool(row[9]),
+        cancelling=row[11] is not None and row[6] is None,
     )

@@ -92,7 +92,7 @@ def counts(slot: Slot, ask: Ask, now: float) -> bool:
     if ask.no_cache and not _left_by_no_cache(slot, now):
         return False
     if not slot.state.ended:
-        return True
+        return is_wanted(slot, ask)
     if slot.state is RequestState.SUCCEEDED:
         return _fresh_enough(slot, ask, now) and not _outlived(slot, now)
     return failure_matches(slot, ask, now)
@@ -105,14 +105,22 @@ def failure_matches(slot: Slot, ask: Ask, now: float) -> bool:
     return ask.retry and slot.ended_at is not None and now <= slot.ended_at + FAILURE_SECONDS
 
 
+def is_wanted(slot: Slot, ask: Ask) -> bool:
+    """Whether a pending slot is given: one that is being cancelled as if it were over, to a retry only."""
+    return ask.retry or not slot.cancelling
+
+
 def is_owed(slot: Slot, now: float) -> bool:
     """Whether a caller was cut off with this failure a moment ago."""
     return slot.state.ended and slot.owed_until is not None and now < slot.owed_until
 
 
 def name_matches(slot: Slot, ask: Ask, now: float) -> bool:
-    """Whether the holder of a name is given to a call of that name: pending and good ones always, failures for a while."""
-    good = not slot.state.ended or slot.state is RequestState.SUCCEEDED
+    """Whether the holder of a name is given to a call of that name: pending and good ones always, failures for a while.
+
+    One that is being cancelled is as good as a failure.
+    """
+    good = slot.state is RequestState.SUCCEEDED if slot.state.ended else is_wanted(slot, ask)
     return good or is_owed(slot, now) or failure_matches(slot, ask, now)
 
 

@@ -141,6 +141,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     #: Born of a call that said no-cache.
     no_cache: bool = False
     no_store: bool = False
+    #: With its provider, and not wanted any more: it ends as cancelled unless its line is answered.
+    cancelling: bool = False
     #: Already given in the run that asks; if so, to a caller still attached, and whether it was delivered there.
     given: bool = False
     given_held: bool = False

@@ -11,6 +11,7 @@ from gateway.config import Server
 from gateway.endpoints.keys import TOKEN_FILE
 from gateway.pipeline import janitor
 from gateway.pipeline.janitor import ABANDONED_SECONDS
+from gateway.records import BatchState, RequestState
 from gateway.sandbox import Fault, FaultKind, Operation
 from tests.integration.callers import HELD_BACK, begin, finish, hang_up, waiting
 from tests.integration.house import Answered, House, open_house, patient
@@ -133,6 +134,38 @@ async def test_a_batch_that_nobody_wants_is_stopped(how: str, state: str, tmp_pa
         assert [answered.code for answered in await finish(house, *asked)] == ["cancelled"] * 2
         assert [batch.cancelled is not None for batch in house.simulator.store.batches.values()] == [True]
         assert await house.lines() == 2
+
+
+@pytest.mark.parametrize("headers", [{}, MINE], ids=["unnamed", "named"])
+async def test_a_call_after_a_cancel_is_asked_for_anew(headers: dict[str, str], tmp_path: Path) -> None:
+    """Whoever asks again while a cancel is under way gets an answer; what was cancelled ends as cancelled, under its own id."""
+    async with open_house(tmp_path, batching=HELD_BACK) as house:
+        house.simulator.faults.order(Fault(kind=FaultKind.ENDLESS))
+        house.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.CANCEL, status=503))
+        gone = begin(house, "again", headers=headers)
+        await waiting(house, 1)
+        house.gateway.batcher.flush()
+
+        async def sent() -> bool:
+            [first] = await house.gateway.ledger.requests.listed(None)
+            return first.batch_state is BatchState.SUBMITTED
+
+        await house.until(sent)
+        [first] = await house.gateway.ledger.requests.listed(None)
+        assert (await house.http.delete(f"/v1/results/{first.custom_id}")).status_code == 202
+        await hang_up(house, gone)
+        again = begin(house, "again", headers=headers)
+        await waiting(house, 1)
+        [answered] = await finish(house, again)
+        assert answered.status == 200
+
+        async def over() -> bool:
+            house.clock.jump(60)
+            await asyncio.sleep(0.05)
+            [old, _] = await house.gateway.ledger.requests.listed(None)
+            return old.state is RequestState.CANCELLED
+
+        await house.until(over, seconds=60)
 
 
 async def test_a_cancel_while_the_create_is_in_doubt(tmp_path: Path) -> None:

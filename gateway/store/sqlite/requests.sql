@@ -38,11 +38,11 @@ VALUES (:result, :status, :code, :cost_usd, :saved_usd, :body);
 -- name: named_request
 -- The holder of a name, as choosing among samples sees it.
 SELECT r.seq, r.token, r.state, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.ended_at, r.permanent,
-       r.owed_until, r.no_store, r.body_hash
+       r.owed_until, r.no_store, r.body_hash, r.cancel_at
 FROM requests r WHERE r.name = :name AND r.job = :job AND r.client = :client AND r.named = 1;
 
 -- name: lose_name
--- A failure that no longer matches makes room for a new attempt of its name.
+-- A failure that no longer matches, or what is being cancelled, makes room for a new attempt of its name.
 UPDATE requests SET named = 0 WHERE seq = :seq;
 
 -- name: hold_request

@@ -15,7 +15,7 @@ SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
        CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r LEFT JOIN boots b ON b.id = r.held_by
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL
 ORDER BY r.ordinal LIMIT :limit;
@@ -23,10 +23,10 @@ ORDER BY r.ordinal LIMIT :limit;
 -- name: slots_free
 -- The next ones the general rule would take, those left out that cannot match any more.
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.left_at,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.held_by IS NULL
-  AND (r.ended_at IS NULL
+  AND ((r.ended_at IS NULL AND (r.cancel_at IS NULL OR :retry))
        OR (r.state = 'succeeded' AND (r.no_store = 0 OR coalesce(r.first_delivered_at, :now) >= :no_store_since))
        OR (r.state <> 'succeeded' AND (r.ended_at >= :failed_since
            OR (r.permanent = 1 AND coalesce(r.first_delivered_at, :now) >= :failed_since))))
@@ -35,7 +35,7 @@ ORDER BY r.deliveries, r.ended_at IS NULL, r.ordinal LIMIT :limit;
 -- name: slots_born_no_cache
 -- Undelivered ones that a call which wants no stored answer may still take: its own, before it hung up.
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.left_at,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.held_by IS NULL AND r.deliveries = 0
   AND r.no_cache = 1 AND r.left_at >= :left_since
@@ -46,7 +46,7 @@ ORDER BY r.ended_at IS NULL, r.ordinal LIMIT :limit;
 SELECT r.seq, r.ordinal, r.state,
        r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0),
        r.deliveries, r.first_delivered_at, r.last_delivered_at, coalesce(b.ended_at, b.alive_until, r.left_at),
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r LEFT JOIN boots b ON b.id = r.held_by
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.held_by IS NOT NULL
 ORDER BY r.ordinal LIMIT :limit;
@@ -54,7 +54,8 @@ ORDER BY r.ordinal LIMIT :limit;
 -- name: slots_orphaned
 -- Those a dead boot held and the janitor has not released yet: there are none but for a while after a crash.
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at,
-       coalesce(d.ended_at, d.alive_until), r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       coalesce(d.ended_at, d.alive_until),
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM boots d CROSS JOIN requests r INDEXED BY requests_held ON r.held_by = d.id
 WHERE d.id <> :boot AND (d.ended_at IS NOT NULL OR d.alive_until <= :now)
   AND r.held_by IS NOT NULL AND r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL
@@ -62,7 +63,7 @@ ORDER BY r.deliveries, r.ended_at IS NULL, r.ordinal LIMIT :limit;
 
 -- name: slots_owed
 SELECT r.seq, r.ordinal, r.state, 0, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.left_at,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r
 WHERE r.fingerprint = :fingerprint AND r.owed_until IS NOT NULL AND r.owed_until > :now AND r.ordinal IS NOT NULL
 ORDER BY r.owed_until LIMIT :limit;
@@ -73,7 +74,7 @@ SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
        CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM runs u INDEXED BY runs_free
 JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
 LEFT JOIN boots b ON b.id = r.held_by
@@ -86,7 +87,7 @@ SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
        CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM boots d CROSS JOIN runs u INDEXED BY runs_held ON u.held_by = d.id
 JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
 LEFT JOIN boots b ON b.id = r.held_by
@@ -100,7 +101,7 @@ SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
        CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM runs u
 JOIN requests r ON r.fingerprint = u.fingerprint AND r.ordinal = u.ordinal AND r.ordinal IS NOT NULL
 LEFT JOIN boots b ON b.id = r.held_by
@@ -118,10 +119,10 @@ SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
        CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r LEFT JOIN boots b ON b.id = r.held_by
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL AND r.ordinal >= :low
-  AND (r.ended_at IS NULL OR r.state = 'succeeded' OR r.ended_at >= :failed_since
+  AND ((r.ended_at IS NULL AND (r.cancel_at IS NULL OR :retry)) OR r.state = 'succeeded' OR r.ended_at >= :failed_since
        OR (r.permanent = 1 AND coalesce(r.first_delivered_at, :now) >= :failed_since))
 ORDER BY r.ordinal LIMIT :limit;
 
@@ -131,12 +132,12 @@ SELECT r.seq, r.ordinal, r.state,
        r.held_by IS NOT NULL AND (r.held_by = :boot OR coalesce(b.ended_at IS NULL AND b.alive_until > :now, 0)),
        r.deliveries, r.first_delivered_at, r.last_delivered_at,
        CASE WHEN r.held_by IS NULL THEN r.left_at ELSE coalesce(b.ended_at, b.alive_until, r.left_at) END,
-       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token
+       r.ended_at, r.permanent, r.owed_until, r.no_cache, r.no_store, r.token, r.cancel_at
 FROM requests r LEFT JOIN boots b ON b.id = r.held_by
 WHERE r.fingerprint = :fingerprint AND r.ordinal IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM runs u WHERE u.client = :client AND u.run = :run
                   AND u.fingerprint = :fingerprint AND u.ordinal = r.ordinal)
-  AND (r.ended_at IS NULL OR r.state = 'succeeded' OR r.ended_at >= :failed_since
+  AND ((r.ended_at IS NULL AND (r.cancel_at IS NULL OR :retry)) OR r.state = 'succeeded' OR r.ended_at >= :failed_since
        OR (r.permanent = 1 AND coalesce(r.first_delivered_at, :now) >= :failed_since))
 ORDER BY r.ordinal LIMIT :limit;
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from gateway.records import RequestState
 from gateway.store.choose import SLOT_LIMIT
 from gateway.store.rows import Admission, Arrival, Ask, Sample
-from tests.unit.store.scenery import Desk, arrival, left, remote, settled
+from tests.unit.store.scenery import CANCELLED, Desk, arrival, left, remote, settled
 
 WHY = arrival().fingerprint
 
@@ -253,6 +253,21 @@ class SlotsConformance:
 
         assert done.state is BatchState.COLLECTED
         assert (served.seq, served.fresh) == (admissions[-1].seq, False)
+
+    async def test_cancels_under_way_do_not_hide_a_live_sample(self, desk: Desk) -> None:
+        """However many samples of a question are being cancelled, one behind them is joined, and in a run it is the first."""
+        count = SLOT_LIMIT + 20
+        admissions = await desk.admit(*[arrival()] * count)
+        now = desk.clock.now()
+        await desk.seal()
+        await desk.ledger.requests.depart([left(each.seq, now) for each in admissions])
+        for each in admissions[:-1]:
+            await desk.ledger.requests.cancel(each.seq, now, CANCELLED)
+        general, in_one = await desk.admit(arrival(), in_run("one"))
+        [retry] = await desk.admit(arrival(ask=Ask(retry=True)))
+
+        assert [general.seq, in_one.seq] == [admissions[-1].seq] * 2
+        assert retry.seq == admissions[0].seq
 
     async def test_a_slot_says_how_it_was_delivered_and_left(self, desk: Desk) -> None:
         """Deliveries, their first and last moment, and when it was left, as they were folded."""

@@ -53,6 +53,7 @@ def slots(draw: st.DrawFn) -> Slot:
         owed_until=draw(st.sampled_from([None, None, NOW - 1, NOW, NOW + 60])) if ended else None,
         no_cache=draw(st.booleans()),
         no_store=draw(st.booleans()),
+        cancelling=not ended and draw(st.booleans()),
         given=given_,
         given_held=given_ and draw(st.booleans()),
         given_delivered=given_ and draw(st.booleans()),
@@ -87,7 +88,9 @@ def model(all_slots: list[Slot], ask: Ask) -> Choice:  # noqa: C901 - it reads a
             return not too_old and not burnt
         if finished[each.seq] and each.permanent:
             return each.first_delivered_at is None or within(each.first_delivered_at, 120)
-        return not finished[each.seq] or (ask.retry and within(each.ended_at, 120))
+        if finished[each.seq]:
+            return ask.retry and within(each.ended_at, 120)
+        return ask.retry or not each.cancelling
 
     def in_turn(each: Slot) -> tuple[float, ...]:
         return each.deliveries, 0 if finished[each.seq] else 1, each.ordinal
@@ -240,6 +243,18 @@ def test_another_failure_matches_only_a_quick_retry() -> None:
     assert choose([failed()], Ask(), NOW) == New()
     assert choose([failed()], Ask(retry=True), NOW) == Serve(failed())
     assert choose([failed(ended_at=NOW - 121)], Ask(retry=True), NOW) == New()
+
+
+def test_what_is_being_cancelled_is_as_good_as_cancelled() -> None:
+    """A retry of what is being cancelled shares its end; any other call is asked for anew, in a run and under a name too."""
+    unwanted = slot(cancelling=True)
+    pool = [unwanted, slot(1)]
+
+    assert choose([unwanted], Ask(), NOW) == choose([unwanted], Ask(run="one"), NOW) == New()
+    assert choose(pool, Ask(), NOW) == choose(pool, Ask(run="one"), NOW) == Take(pool[1])
+    assert choose([unwanted], Ask(retry=True), NOW) == Take(unwanted)
+    assert not name_matches(unwanted, Ask(), NOW)
+    assert name_matches(unwanted, Ask(retry=True), NOW)
 
 
 def test_no_cache_finds_only_what_it_left_itself() -> None:
