@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import orjson
@@ -68,6 +69,18 @@ async def test_each_connection_has_its_own_time(tmp_path: Path) -> None:
         assert (await late.answer()).status == 200
 
 
+async def test_a_call_that_came_while_we_were_frozen_is_heard(tmp_path: Path) -> None:
+    """A call that lies whole with the kernel when a frozen process or machine goes on is answered: it was not slow, we were."""
+    async with open_house(tmp_path) as house:
+        caller = await house.caller()
+        await seen(house, 1)
+        caller.writer.write(request_bytes("GET", "/healthz"))
+        # Nothing has read it yet; a minute later, the sweep is the first to come round.
+        house.clock._elapsed += 60
+        house.gateway.connections.sweep()
+        assert (await caller.answer()).status == 200
+
+
 async def test_who_has_spoken_may_be_silent(tmp_path: Path) -> None:
     """A caller that waits, and a connection kept for the next request, are not refused, however long they are silent."""
     async with open_house(tmp_path) as house:
@@ -95,8 +108,6 @@ async def test_connections_that_are_gone_are_forgotten(tmp_path: Path) -> None:
 
 async def seen(house: House, count: int) -> None:
     """Return when the gateway has accepted so many connections."""
-    import asyncio
-
     async with asyncio.timeout(20):
         while len(house.gateway.connections._silent) < count:
             await asyncio.sleep(0.005)
