@@ -59,7 +59,7 @@ class _Group:
     def admit(self, arrival: Arrival, token: str) -> Admission:
         if arrival.custom_id is not None:
             return self._admit_named(arrival, token, arrival.custom_id)
-        if arrival.ask.detached:
+        if arrival.ask.slotless:
             return self._admit_detached(arrival, token)
         return self._admit_slot(arrival, token)
 

@@ -18,7 +18,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     #: `x-stainless-retry-count` is 1 or more.
     retry: bool = False
-    #: Answer 202; such a request makes and takes no slot.
+    #: Answer 202.
     detached: bool = False
     no_cache: bool = False
     no_store: bool = False
@@ -27,6 +27,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     max_age: float | None = None
     #: The caller's name for this pass over its work; None: no run.
     run: str | None = None
+
+    @property
+    def slotless(self) -> bool:
+        """Whether a request of it makes and takes no slot, as nobody waits. What is stored is there, whoever waits."""
+        return self.detached and not self.only_if_cached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from gateway.sandbox import SandboxSettings
 from tests.integration.callers import HASTY, HELD_BACK, RETRY, begin, finish, hang_up, sample, waiting
 from tests.integration.house import QUICK, House, open_house
 
+DETACHED = {"Prefer": "respond-async"}
+
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
@@ -138,9 +140,10 @@ async def test_no_store_is_given_to_retries_and_then_forgotten(house: House) -> 
     assert await house.lines() == 2
 
 
-async def test_only_if_cached_never_pays(held_back: House) -> None:
-    """A call that takes stored answers only gets 504 while there is none, pending ones included, and the answer after."""
-    headers = {"Cache-Control": "only-if-cached"}
+@pytest.mark.parametrize("waits", [True, False])
+async def test_only_if_cached_never_pays(waits: bool, held_back: House) -> None:
+    """A call for stored answers gets 504 while there is none, pending ones included, and the answer after; if it waits or not."""
+    headers = {"Cache-Control": "only-if-cached", **({} if waits else DETACHED)}
     nothing = await held_back.ask("stored", headers=headers)
     asked = begin(held_back, "stored")
     await waiting(held_back, 1)
@@ -152,6 +155,7 @@ async def test_only_if_cached_never_pays(held_back: House) -> None:
     assert nothing.headers["x-should-retry"] == "false"
     assert pending.status == 504
     assert stored.status == 200
+    assert len(await held_back.gateway.ledger.requests.listed(None)) == 1
     assert await held_back.lines() == 1
 
 
@@ -185,9 +189,6 @@ async def test_litellms_cache_field_means_the_same_and_is_not_sent(tmp_path: Pat
 
 
 # --- detached
-
-
-DETACHED = {"Prefer": "respond-async"}
 
 
 async def test_a_detached_call_gets_202_and_its_answer_by_name(house: House) -> None:

@@ -34,7 +34,7 @@ class Caller:
     @property
     def by_fingerprint(self) -> bool:
         """Whether its body is what it is recognised by: a name goes before it, and what is detached has no slot."""
-        return self.custom_id is None and not self.ask.detached
+        return self.custom_id is None and not self.ask.slotless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Recognition:
         now = self._clock.now()
         if caller.custom_id is not None:
             return await self._ledger.requests.find(caller.client, "", caller.custom_id) is not None
-        if caller.ask.detached:
+        if caller.ask.slotless:
             return caller.ask.retry and await self._ledger.slots.detached(caller.fingerprint, now) is not None
         return not isinstance(choose([*slots, *map(slot_of, samples)], caller.ask, now), New)
 
