@@ -125,12 +125,16 @@ class Prices:
         return None if found is None else _listed(found, as_datetime(self._clock.now()), batch=batch)
 
     def models(self, table: ProviderTable, *, address: str = "") -> list[str]:
-        """Names of the models of this provider that have a batch price now, and are not about to go."""
+        """Names of the models of this provider that have a batch price now, and are not about to go.
+
+        One whose output costs nothing puts out nothing to read: it makes embeddings.
+        """
         now = as_datetime(self._clock.now())
         prices = self._price_list(table, address)
         models = prices.models if prices is not None else []
         named = [model for model in models if not model.deprecated and not _is_family(model.id)]
-        return [model.id for model in named if _listed(model, now, batch=True) is not None]
+        priced = ((model.id, _listed(model, now, batch=True)) for model in named)
+        return [name for name, price in priced if price is not None and price.output]
 
     def _price_list(self, table: ProviderTable, address: str) -> PriceList | None:
         """The list of the company behind a table: at the address it gives, else named as its kind, else at the kind's.

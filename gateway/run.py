@@ -226,6 +226,9 @@ def give_back_large_blocks() -> None:
 
 
 def _announce(configuration: Configuration, router: Router, listener: socket.socket) -> None:
+    if all(provider.disabled_reason is not None for provider in router.providers.values()):
+        advice = "every new request is refused; what to set stands in the event listening, and in batchway check"
+        structlog.get_logger().warning("no_provider", advice=advice)
     host, port = listener.getsockname()[:2]
     structlog.get_logger().info(
         "listening",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,7 @@ def _findings(path: Path | None, *, offline: bool) -> list[Finding]:
         lock_owner,
     )
     from gateway.cli.checkup.ledger import read_ledger
+    from gateway.cli.checkup.providers import disabled
     from gateway.cli.inspection import inspect
     from gateway.clock import SystemClock
 
@@ -95,8 +97,10 @@ def _findings(path: Path | None, *, offline: bool) -> list[Finding]:
         findings += check_files(files, reading.names)
     findings += check_copies(directory)
     findings.append(check_cache(directory / "cache", configuration.cache))
-    if offline or found.router is None:
+    if found.router is None:
         return findings
+    if offline:
+        return findings + disabled(found.router)
     return findings + asyncio.run(_providers(configuration, reading.last_alive))
 
 
@@ -107,7 +111,8 @@ def _configuration(configuration: Configuration, mistakes: Sequence[str]) -> Ite
     for mistake in mistakes:
         yield problem("configuration", mistake, f"mend it in {source}: the gateway does not start with it")
     if not mistakes:
-        yield ok("configuration", f"{source}: {len(configuration.providers)} providers")
+        count = len(configuration.providers)
+        yield ok("configuration", f"{source}: {count} provider{'' if count == 1 else 's'}")
 
 
 def _gateway(configuration: Configuration, owner: int | None) -> Iterator[Finding]:
@@ -131,7 +136,7 @@ def _gateway(configuration: Configuration, owner: int | None) -> Iterator[Findin
         yield problem(
             "gateway",
             f"{process} holds the directory, and {base}/readyz {reason}",
-            "see its log; if it hangs, end that process: nothing accepted is lost",
+            "mend what it names, else see its log; if it hangs, end that process: nothing accepted is lost",
         )
 
 
@@ -144,11 +149,21 @@ async def _unready(base: str) -> str | None:
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_SECONDS)) as session,
             session.get(f"{base}/readyz", headers={"Host": "localhost"}) as response,
         ):
-            return None if response.status == 200 else f"says {response.status}"
+            return None if response.status == 200 else f"says {response.status}{_faults(await response.read())}"
     except aiohttp.ClientError as error:
         return f"does not answer ({type(error).__name__})"
     except TimeoutError:
         return f"has not answered within {READY_SECONDS:.0f} s"
+
+
+def _faults(body: bytes) -> str:
+    """What a gateway that is not ready says is in the way."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return ""
+    faults = told.get("faults") if isinstance(told, dict) else None
+    return f": {'; '.join(map(str, faults))}" if isinstance(faults, list) and faults else ""
 
 
 async def _providers(configuration: Configuration, alive: float | None) -> list[Finding]:

@@ -102,7 +102,7 @@ def requests(
 
 @click.command(short_help="Print an answer.")
 @config_option
-@click.option("--client", help="Of this client, where several use the same name.")
+@click.option("--client", help="Of this client, where several use the same name ('' for callers without a key).")
 @click.argument("custom_id")
 def result(*, path: Path | None, client: str | None, custom_id: str) -> None:
     """Print how a request ended: the completion or the error object, as JSON.

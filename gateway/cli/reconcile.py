@@ -47,7 +47,9 @@ def reconcile(
 
     Exits with 1 if a batch could not be looked for, or something that the ledger does not know of still runs.
     """
-    if everything == bool(numbers):
+    if everything and numbers:
+        raise click.UsageError("--all is every open batch: leave out the numbers, or leave out --all")
+    if not everything and not numbers:
         raise click.UsageError("name batches by their numbers, or say --all")
     if (cancel_orphans or days is not None) and not everything:
         raise click.UsageError("--cancel-orphans and --days go with --all")

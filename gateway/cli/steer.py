@@ -23,8 +23,9 @@ _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S
 @click.command()
 @config_option
 @click.argument("custom_id", required=False)
+@click.option("--client", help="Of this client, where several use the same name ('' for callers without a key).")
 @click.option("--batch", "batch_id", type=int, help="Every request of this batch, by its number.")
-def cancel(path: Path | None, custom_id: str | None, batch_id: int | None) -> None:
+def cancel(path: Path | None, custom_id: str | None, client: str | None, batch_id: int | None) -> None:
     """Cancel one request, or every request of a batch.
 
     A request that is still queued ends at once. One that is with the provider is marked: it ends as cancelled unless its
@@ -32,7 +33,11 @@ def cancel(path: Path | None, custom_id: str | None, batch_id: int | None) -> No
     """
     if (custom_id is None) == (batch_id is None):
         raise click.UsageError("name one CUSTOM_ID, or one --batch ID")
+    if client is not None and batch_id is not None:
+        raise click.UsageError("--client goes with a CUSTOM_ID: a batch has one number for all clients")
     wish: dict[str, object] = {"custom_id": custom_id} if batch_id is None else {"batch_id": batch_id}
+    if client is not None:
+        wish["client"] = client
     with complaints():
         answer = asyncio.run(_post(path, "/ops/cancel", wish))
     if batch_id is not None:

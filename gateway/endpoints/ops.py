@@ -58,7 +58,7 @@ class Ops:
         return web.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.StreamResponse:
-        """New requests are accepted; names what is in the way.
+        """New requests are accepted; names what is in the way: start and stop, a full disk, no provider that can be used.
 
         A provider that is disabled, or that refuses its key, is named and does not stand in the way of the others. What the
         provider said of the key is for operators: it may quote a part of it.
@@ -71,6 +71,8 @@ class Ops:
             for provider in self._router.providers.values()
             if provider.disabled_reason
         }
+        if len(disabled) == len(self._router.providers):
+            faults.append("no provider can be used: every new request is refused")
         body = {
             "status": "unavailable" if faults else "ok",
             "faults": faults,
@@ -108,16 +110,19 @@ class Ops:
         return web.json_response({"queued": queued}, status=202)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
-        """Cancel a request (`custom_id`) of any client, or every request of a batch (`batch_id`)."""
+        """Cancel a request (`custom_id`), of one `client` or the latest of any, or every request of a batch (`batch_id`)."""
         _operators_only(request)
         wish = parse(await read_body(request, BODY_SECONDS))
         batch_id = wish.get("batch_id")
         if isinstance(batch_id, int) and not isinstance(batch_id, bool):
             return await self._cancel_batch(batch_id)
-        custom_id = str(wish.get("custom_id", ""))
-        found = await self._ledger.requests.find(None, "", custom_id)
+        custom_id, client = str(wish.get("custom_id", "")), wish.get("client")
+        found = await self._ledger.requests.find(None if client is None else str(client), "", custom_id)
         if found is None:
-            raise Refusal("not_found", f"There is no request with the custom_id {custom_id!r}.", param="custom_id")
+            whose = "" if client is None else f" of the client {str(client)!r}"
+            raise Refusal(
+                "not_found", f"There is no request{whose} with the custom_id {custom_id!r}.", param="custom_id"
+            )
         after = await self._ledger.requests.cancel(found.seq, self._clock.now(), cancelled(found.lane.provider))
         await self._wake([found.seq])
         return web.json_response(body=orjson.dumps(listed(after)))

@@ -139,6 +139,7 @@ def test_models_with_a_batch_price_are_known_by_name(prices: Prices) -> None:
 
     assert "gpt-4.1" in models
     assert "gpt-4o-audio-preview" not in models
+    assert "gemini-embedding-2" not in prices.models(ProviderTable(name="g", kind="google"))
     assert not [name for name in models if name.endswith("-") or ":" in name]
     assert all(prices.price(OPENAI, name, batch=True) is not None for name in models)
 

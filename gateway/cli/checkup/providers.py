@@ -30,13 +30,22 @@ async def check_providers(router: Router, accounts: Accounts, since: datetime, n
     return findings
 
 
+def disabled(router: Router) -> list[Finding]:
+    """Those that cannot be used as they are configured; nobody is asked."""
+    return [_disabled(provider) for provider in router.providers.values() if provider.disabled_reason is not None]
+
+
+def _disabled(provider: ConfiguredProvider) -> Finding:
+    return note(f"provider {provider.name}", f"disabled: {provider.disabled_reason}")
+
+
 async def _check(provider: ConfiguredProvider, accounts: Accounts, since: datetime, names: Names) -> list[Finding]:
     check = f"provider {provider.name}"
     if provider.table.sandbox and not provider.table.sandbox_url:
         return [ok(check, "simulated inside the gateway, nothing to ask")]
     plugin = await provider.ready()
     if plugin is None:
-        return [note(check, f"disabled: {provider.disabled_reason}")]
+        return [_disabled(provider)]
     if not plugin.batch:
         return [ok(check, "asked one by one; it is not asked now, for that is an answer to be paid")]
     try:

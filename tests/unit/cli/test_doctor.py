@@ -300,6 +300,14 @@ def test_no_key_is_repeated(patient: Patient) -> None:
     assert "a-key-of-ours" not in done.output
 
 
+def test_disabled_providers_are_named_offline(patient: Patient) -> None:
+    """Why one cannot be used is known without asking anybody."""
+    _, found = patient.see("--offline")
+
+    assert "set the environment variable NOBODY_SETS_THIS" in found["provider keyless"][0]["said"]
+    assert "provider openai" not in found
+
+
 def test_lanes_that_wait_are_named(patient: Patient) -> None:
     """One that waits for room at its provider is worth a note; one that waits for anything else has to be mended by somebody."""
     patient.sql("UPDATE lanes SET parked_reason = 'token_limit' WHERE due_count > 0")

@@ -373,7 +373,7 @@ def test_an_empty_ledger_has_nothing_to_look_for(tmp_path: Path) -> None:
     ("words", "says"),
     [
         ([], "name batches"),
-        (["--all", "7"], "name batches"),
+        (["--all", "7"], "leave out the numbers"),
         (["7", "--cancel-orphans"], "go with --all"),
         (["7"], "no open batch has the number 7"),
     ],

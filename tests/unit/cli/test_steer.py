@@ -35,9 +35,11 @@ def test_a_port_of_the_systems_choice_is_not_guessed() -> None:
         base_address(Server(port=0))
 
 
-@pytest.mark.parametrize("arguments", [["cancel"], ["cancel", "a", "--batch", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["cancel"], ["cancel", "a", "--batch", "1"], ["cancel", "--batch", "1", "--client", "one"]]
+)
 def test_one_thing_is_cancelled_at_a_time(arguments: list[str]) -> None:
-    """Neither nothing nor a request and a batch together can be cancelled."""
+    """Neither nothing nor a request and a batch together can be cancelled, and a batch is no client's."""
     assert CliRunner().invoke(main, arguments).exit_code == 2
 
 
