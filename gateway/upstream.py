@@ -100,6 +100,13 @@ class Upstream:
             return None
         return Side(provider=provider, plugin=plugin, account=account)
 
+    def in_use(self, batch: BatchRow) -> bool:
+        """Whether the provider a batch was made for is still the one that is configured, and not disabled."""
+        provider = self.router.providers.get(batch.lane.provider)
+        if provider is None or provider.disabled_reason is not None:
+            return False
+        return (provider.home, provider.account) == (batch.base_url, batch.account)
+
     async def later(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Leave a batch where it stands for `seconds`: a hitch at first, parked when it goes on like that."""
         if batch.troubles >= HITCHES:

@@ -142,7 +142,10 @@ class Reconciler:
         await self._upstream.cancel_copies(batch, side, remotes[1:])
 
     async def _back_in_sight(self, batch: BatchRow) -> None:
-        """One of those that went missing together is seen again, and may be over before the others are looked for."""
+        """One of those that went missing together is seen again, and may be over before the others are looked for.
+
+        Those of its own table: keys that were changed one by one come back one by one.
+        """
         for other in await self._ledger.batches.open_of(batch.lane.provider):
             if not is_out_of_sight(other) or other.base_url != batch.base_url:
                 continue
@@ -175,17 +178,21 @@ class Reconciler:
             await self._ledger.batches.release(batch, retry_at=retry_at, parked_reason=reason, troubles=0)
 
     async def _all_gone(self, batch: BatchRow) -> bool:
-        """Whether this batch was once surely there, and so were others of its provider, and nobody sees any of them now.
+        """Whether this batch was once surely there, and so were others of its account, and nobody sees any of them now.
 
-        Once that was so it stays so for each of them, also for the last, until one is seen again.
+        Once that was so it stays so for each of them, also for the last, until one of its table is seen again. Another table
+        of the account may have another key: that it sees its batches does not say that this one's key would.
         """
         if batch.remote_id is None:
             return False
-        others = [other for other in await self._ledger.batches.open_of(batch.lane.provider) if other.id != batch.id]
+        others = [other for other in await self._ledger.batches.open_beside(batch) if other.id != batch.id]
         once_there = [other for other in others if other.remote_id is not None and _is_evidence(other, batch)]
-        if any(_is_seen(other) for other in once_there):
-            return False
-        return bool(once_there) or is_out_of_sight(batch)
+        own = [other for other in once_there if other.lane.provider == batch.lane.provider]
+        if own or is_out_of_sight(batch):
+            return not any(_is_seen(other) for other in own)
+        # Of a table that is not in use nobody has looked for a batch.
+        looked_at = [other for other in once_there if self._upstream.in_use(other)]
+        return bool(looked_at) and not any(_is_seen(other) for other in looked_at)
 
     async def _out_of_sight(self, batch: BatchRow, side: Side, *, believed: bool) -> None:
         """All are gone at once, as under a wrong key: never sent again, but ended by a wish to cancel, or by its age."""

@@ -147,15 +147,8 @@ class Submitter:
             or (other.state is BatchState.RECONCILING and other.id not in self._upstream.looked_for)
             for other in others
             # What is at another address is not in this one's list; what cannot be looked for is not waited for.
-            if other.id != batch.id and other.base_url == batch.base_url and self._in_use(other)
+            if other.id != batch.id and other.base_url == batch.base_url and self._upstream.in_use(other)
         )
-
-    def _in_use(self, batch: BatchRow) -> bool:
-        """Whether the provider a batch was made for is still the one that is configured, and not disabled."""
-        provider = self._upstream.router.providers.get(batch.lane.provider)
-        if provider is None or provider.disabled_reason is not None:
-            return False
-        return (provider.home, provider.account) == (batch.base_url, batch.account)
 
     async def _unseal(self, batch: BatchRow, cause: str, reason: str) -> None:
         """It is not to be sent as it was sealed: its requests go back, and are sealed anew; unwanted ones end."""
