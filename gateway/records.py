@@ -69,7 +69,7 @@ BATCH_MOVES: Mapping[BatchState, frozenset[BatchState]] = MappingProxyType(
         ),
         BatchState.SUBMITTED: frozenset({BatchState.ENDED, BatchState.RECONCILING, BatchState.DISSOLVED}),
         BatchState.RECONCILING: frozenset({BatchState.SUBMITTED, BatchState.SEALED, BatchState.DISSOLVED}),
-        BatchState.ENDED: frozenset({BatchState.COLLECTED}),
+        BatchState.ENDED: frozenset({BatchState.COLLECTED, BatchState.SUBMITTED}),
         BatchState.COLLECTED: frozenset(),
         BatchState.DISSOLVED: frozenset(),
     }
@@ -166,7 +166,7 @@ class RemoteBatch:
     created: datetime | None = None
     #: Lines the provider counted.
     total: int | None = None
-    #: Lines of them that are finished, well or badly.
+    #: Lines of them that are finished, well or badly; once the batch has ended, those that have a row.
     done: int | None = None
     #: Why, when `state` is REFUSED: `Rejected`, `TokenLimit` or `Unauthorised`.
     refusal: ProviderError | None = None

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.rows import parse_json
-
 T = TypeVar("T")
 
 #: Bulk work in a thread runs this long, then leaves the interpreter to the event loop.
@@ -108,29 +106,3 @@ def in_slices(items: Iterable[T], rest: Callable[[float], None] = time.sleep) ->
         if time.thread_time() - began >= SLICE_SECONDS:
             rest(REST_SECONDS)
             began = time.thread_time()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowCount:
-    """How many rows a fetched file has, and whether the last one is whole."""
-
-    rows: int
-    last_is_whole: bool
-
-
-def count_rows(path: Path) -> RowCount:
-    """Count the rows of a fetched file; the last one is whole when it is JSON. An empty file has a whole last row."""
-    rows = 0
-    last = b""
-    for row in in_slices(read_rows(path)):
-        rows += 1
-        last = row
-    return RowCount(rows=rows, last_is_whole=not rows or _is_json(last))
-
-
-def _is_json(row: bytes) -> bool:
-    try:
-        parse_json(row)
-    except ValueError:
-        return False
-    return True

@@ -136,6 +136,14 @@ class Batches(BatchReads):
 
         return await self._move(batch, "ended", {**_remote(remote), "now": now}, also)
 
+    async def shown(self, batch: BatchRow, remote: RemoteBatch) -> BatchRow:
+        """What the provider says of an ended batch before its results are fetched again. Keeps the claim."""
+        return await self._move(batch, "shown", _remote(remote))
+
+    async def resumed(self, batch: BatchRow, remote: RemoteBatch, retry_at: float) -> BatchRow:
+        """The provider said that it was done with it, and says now that it runs: ended -> submitted."""
+        return await self._move(batch, "resumed", {**_remote(remote), "retry_at": retry_at})
+
     async def fetching(self, batch: BatchRow) -> BatchRow:
         """A download of the results begins. Keeps the claim."""
         return await self._move(batch, "fetching", {})

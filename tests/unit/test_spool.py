@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.spool import Spool, count_rows, in_slices, read_rows, write_whole
+from gateway.spool import Spool, in_slices, read_rows, write_whole
 
 #: Everything Unicode or Python may take for the end of a line, but the newline byte.
 SEPARATORS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -36,7 +36,6 @@ def test_unicode_separators_do_not_split_a_row(tmp_path: Path) -> None:
     row = f'{{"text": "a{SEPARATORS[1:]}b"}}'.encode()
     path.write_bytes(row + b"\n" + row + b"\n")
     assert list(read_rows(path)) == [row, row]
-    assert count_rows(path).rows == 2
 
 
 def test_line_ends_of_other_systems_and_empty_rows_are_left_out(tmp_path: Path) -> None:
@@ -44,37 +43,6 @@ def test_line_ends_of_other_systems_and_empty_rows_are_left_out(tmp_path: Path) 
     path = tmp_path / "x.rows"
     path.write_bytes(b'{"a":1}\r\n\r\n\n{"b":2}\r\n')
     assert list(read_rows(path)) == [b'{"a":1}', b'{"b":2}']
-
-
-@pytest.mark.parametrize(
-    ("content", "rows", "whole"),
-    [
-        (b"", 0, True),
-        (b"\n\n", 0, True),
-        (b'{"a":1}\n', 1, True),
-        (b'{"a":1}', 1, True),
-        (b'{"a":1}\n{"b":', 2, False),
-        (b'{"a":1}\n{"b":"\xe2\x80', 2, False),
-        (b'{"a":\n{"b":2}\n', 2, True),
-        (b'{"a":1}\n<html>502</html>', 2, False),
-        (b'{"a":1}\n{"b":NaN}', 2, True),
-    ],
-)
-def test_a_cut_off_last_row_is_noticed(content: bytes, rows: int, whole: bool, tmp_path: Path) -> None:
-    """A file whose last row does not parse says so; one that only lacks its last newline is whole."""
-    path = tmp_path / "x.rows"
-    path.write_bytes(content)
-    counted = count_rows(path)
-    assert (counted.rows, counted.last_is_whole) == (rows, whole)
-
-
-@given(st.integers(min_value=1, max_value=40))
-def test_every_cut_inside_the_last_row_is_noticed(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    """However many bytes of the last row are missing, the file is not taken for whole."""
-    last = orjson.dumps({"custom_id": "m-1", "response": {"status_code": 200}})
-    path = tmp_path_factory.mktemp("spool") / "x.rows"
-    path.write_bytes(b'{"custom_id": "m-0"}\n' + last[: -min(cut, len(last) - 1)])
-    assert not count_rows(path).last_is_whole
 
 
 def broken_after(lines: int) -> Iterator[bytes]:

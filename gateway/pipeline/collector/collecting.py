@@ -91,10 +91,10 @@ class Collector:
         fetched = await self._fetcher.fetch(batch, side)
         if fetched is None:
             return
-        batch = fetched
+        batch = fetched.batch
         try:
             async with self._settling:
-                await self._settler.settle_all(batch, side)
+                await self._settler.settle_all(batch, side, fetched.answered)
         except PluginFault as error:
             await self._upstream.park(batch, trouble(error), PARK_SECONDS)
             return

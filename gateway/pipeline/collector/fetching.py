@@ -1,29 +1,50 @@
 """Bring the rows of an ended batch on disk: all of them, or all that will ever come.
 
 Takes batches in `ended` whose results are at their provider; leaves them in `ended` with their rows in one file, or untouched
-for a later try. If the process dies half-way, what was downloaded so far lies under another name, which nobody reads, and the
-download begins anew.
+for a later try, or in `submitted` where the provider says that they run again. If the process dies half-way, what was
+downloaded so far lies under another name, which nobody reads, and the download begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.candidates import weigh
 from gateway.config import Retries
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
+from gateway.pipeline.collector.reading import named_by
 from gateway.records import RemoteBatch, RemoteState
-from gateway.spool import count_rows, write_whole
+from gateway.spool import write_whole
 from gateway.store.shipping import BatchRow
 from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, backoff, trouble
 from gateway.upstream import Side, Upstream, remote_of
 
 FETCH_SECONDS = 3600.0
 FIND_SECONDS = 300.0
-#: Pauses before a result file with too few rows is fetched again; after them its lines count as missing.
+#: Pauses before a result file that names too few lines is fetched again; after them its lines count as missing.
 REFETCH_SECONDS = (60.0, 900.0)
 LONGEST_TROUBLE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A batch whose rows are on disk: all that will ever come."""
+
+    batch: BatchRow
+    #: As of `reading.Named`.
+    answered: bytes
+
+
+def expected_lines(batch: BatchRow) -> int:
+    """How many lines of an ended batch have a row, as its provider counted when it was last asked.
+
+    One that was stopped half-way (cancelled, expired) may have rows only for what was done. Counts of 0 say nothing: they
+    are shown before anything has been counted.
+    """
+    counted = min(batch.total or batch.count, batch.count)
+    return min(batch.done or counted, counted)
 
 
 class Fetcher:
@@ -35,25 +56,30 @@ class Fetcher:
         self._ledger = upstream.ledger
         self._retries = retries
 
-    async def fetch(self, batch: BatchRow, side: Side) -> BatchRow | None:
+    async def fetch(self, batch: BatchRow, side: Side) -> Fetched | None:
         """The batch with its rows on disk, fewer or none of them where no more will come; None: it was left for later."""
         looked = False
         try:
             await self._look_for_copies(batch, side)
             looked = True
-            batch = await self._fetched(batch, side)
+            shown = await self._shown(batch, side)
+            if shown is None:
+                return None
+            batch = await self._fetched(shown, side)
         except (ProviderError, PluginFault) as error:
             if not (self._given_up(batch) or (looked and await self._results_gone(batch, side, error))):
                 await self._fetch_failed(batch, error)
                 return None
             self._upstream.log(batch).error("results_lost", reason=trouble(error), lines=batch.count)
             await asyncio.to_thread(write_whole, self._upstream.spool.rows(batch.marker), ())
-            return batch
-        wait = await asyncio.to_thread(self._too_short, batch)
-        if wait is not None:
-            await self._upstream.park(batch, "the result file has too few rows", wait)
-            return None
-        return batch
+            return Fetched(batch=batch, answered=bytes(batch.count))
+        named = await asyncio.to_thread(named_by, self._upstream, batch, side)
+        pause = self._pause(batch, named.lines)
+        if pause is None:
+            return Fetched(batch=batch, answered=named.answered)
+        await asyncio.to_thread(self._upstream.spool.rows(batch.marker).unlink)
+        await self._upstream.park(batch, f"the result file names {named.lines} of {batch.count} lines", pause)
+        return None
 
     async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
         """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted.
@@ -74,10 +100,32 @@ class Fetcher:
         copies = [remote for remote in remotes if remote.remote_id != batch.remote_id]
         await self._upstream.cancel_copies(batch, side, copies)
 
+    async def _shown(self, batch: BatchRow, side: Side) -> BatchRow | None:
+        """A batch whose results are fetched again, as its provider shows it now; None: it runs again, and is polled again.
+
+        Its files may have been named, and its lines counted, since it was first said to have ended. One that is not shown any
+        more may have its results all the same.
+        """
+        if not batch.fetches or self._is_here(batch):
+            return batch
+        try:
+            remote = await self._upstream.call(side, "poll", side.plugin.poll(remote_of(batch)), FIND_SECONDS)
+        except (Missing, PluginFault) as error:
+            self._upstream.log(batch).warning("batch_not_shown", reason=trouble(error))
+            return batch
+        if remote.state is not RemoteState.RUNNING:
+            return await self._ledger.batches.shown(batch, remote)
+        self._upstream.log(batch).warning("batch_runs_again", remote_id=batch.remote_id)
+        await self._ledger.batches.resumed(batch, remote, self._upstream.clock.now() + REFETCH_SECONDS[0])
+        return None
+
+    def _is_here(self, batch: BatchRow) -> bool:
+        return batch.fetched and self._upstream.spool.rows(batch.marker).exists()
+
     async def _fetched(self, batch: BatchRow, side: Side) -> BatchRow:
         """The rows of the batch, whole on disk."""
         rows = self._upstream.spool.rows(batch.marker)
-        if batch.fetched and rows.exists():
+        if self._is_here(batch):
             return batch
         if not self._ledger.database.has_room():
             raise Retryable(NO_ROOM)
@@ -126,12 +174,14 @@ class Fetcher:
             return False
         return remote.state is RemoteState.ENDED
 
-    def _too_short(self, batch: BatchRow) -> float | None:
-        """After which pause to fetch again because rows are missing or the last one is cut; None: take what is there."""
-        rows = self._upstream.spool.rows(batch.marker)
-        counted = count_rows(rows)
-        enough = counted.rows >= (batch.total or 0) and counted.last_is_whole
-        if enough or batch.fetches > len(REFETCH_SECONDS) or self._given_up(batch):
+    def _pause(self, batch: BatchRow, lines: int) -> float | None:
+        """After which pause to fetch again, since only so many lines have a row; None: take what is there.
+
+        Lines that nobody wants are looked for once more only, and so are those that a file lacks whose provider does not count.
+        """
+        if lines >= expected_lines(batch) or self._given_up(batch):
             return None
-        rows.unlink()
-        return REFETCH_SECONDS[batch.fetches - 1]
+        is_counted = batch.total is not None or bool(batch.done)
+        is_sure = batch.cancel_at is None and (is_counted or not lines)
+        pauses = REFETCH_SECONDS if is_sure else REFETCH_SECONDS[:1]
+        return None if batch.fetches > len(pauses) else pauses[batch.fetches - 1]

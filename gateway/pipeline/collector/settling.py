@@ -16,8 +16,9 @@ from gateway.config import Retries
 from gateway.delivery import Delivery
 from gateway.endings import Judged, settle
 from gateway.judging import Judge
-from gateway.records import Result, line_number
-from gateway.spool import in_slices, read_rows
+from gateway.pipeline.collector.reading import is_answer, rows_of
+from gateway.records import Result
+from gateway.spool import in_slices
 from gateway.store.batch_rows import Members
 from gateway.store.shipping import Asked, BatchRow, Member, Settled, Settlement
 from gateway.tasks import Tasks
@@ -30,8 +31,8 @@ PAYLOADS_AT_ONCE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of a result file that names a line of the batch."""
+class Said:
+    """What a row says of a line of the batch."""
 
     n: int
     result: Result
@@ -48,12 +49,14 @@ class Settler:
         self._retries = retries
         self._tasks = tasks
 
-    async def settle_all(self, batch: BatchRow, side: Side) -> None:
+    async def settle_all(self, batch: BatchRow, side: Side, answered: bytes) -> None:
         """Settle every row, then every line that has none; a chunk is read while the one before it is committed.
+
+        `answered` as of `reading.Named`: of a line that a row answers, what other rows complain of does not count.
 
         Raises `PluginFault` where a row cannot be decoded; what stands before it is settled.
         """
-        await self._settle_chunks(batch, self._chunks(batch, side))
+        await self._settle_chunks(batch, self._chunks(batch, side, answered))
         await self._settle_chunks(batch, self._missing(batch, side))
 
     async def _settle_chunks(self, batch: BatchRow, chunks: Iterator[list[Settlement]]) -> None:
@@ -85,9 +88,9 @@ class Settler:
             metrics.batch_lines.of(provider, outcome).inc(lines)
         metrics.late_lines.of(provider).inc(len(settlements) - outcomes.total())
 
-    def _chunks(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
+    def _chunks(self, batch: BatchRow, side: Side, answered: bytes) -> Iterator[list[Settlement]]:
         """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""
-        rows = self._rows(batch, side)
+        rows = self._rows(batch, side, answered)
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
         judge = self._upstream.judge(side.provider, side.plugin, batch.count)
@@ -102,7 +105,7 @@ class Settler:
                 for row in chunk
             ]  # fmt: skip
 
-    def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Row]) -> dict[int, Judged]:
+    def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Said]) -> dict[int, Judged]:
         """What was found of the answers in a chunk, by place; of several rows for one line the first counts."""
         answered = {row.n: row.result for row in reversed(chunk) if row.result.status == 200}
         found = {each.n: judge.judge(each, answered[each.n]) for each in in_slices(self._asked(batch, answered))}
@@ -116,16 +119,14 @@ class Settler:
                 asked = self._ledger.batches.asked(session, batch.id, page)
             yield from asked
 
-    def _rows(self, batch: BatchRow, side: Side) -> Iterator[Row]:
-        """Rows that name a line of this batch; others are counted."""
-        for row in in_slices(read_rows(self._upstream.spool.rows(batch.marker))):
-            result = self._upstream.decode(side, row)
-            n = None if result.line_id is None else line_number(batch.marker, result.line_id)
-            if n is None or n >= batch.count:
+    def _rows(self, batch: BatchRow, side: Side, answered: bytes) -> Iterator[Said]:
+        """What the rows say of lines of this batch; rows that name none are counted."""
+        for row in rows_of(self._upstream, batch, side):
+            if row.n is None:
                 self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
-                self._upstream.log(batch).warning("unknown_line", line_id=result.line_id)
-                continue
-            yield Row(n=n, result=result)
+                self._upstream.log(batch).warning("unknown_line", line_id=row.result.line_id)
+            elif is_answer(row.result) or not answered[row.n]:
+                yield Said(n=row.n, result=row.result)
 
     def _missing(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements for lines that no row has settled, a chunk at a time; runs in threads, one after the other."""

@@ -104,10 +104,24 @@ UPDATE batches SET owner = NULL, remote_state = :remote_state, remote_notes = :r
 WHERE id = :id AND epoch = :epoch AND state = 'submitted';
 
 -- name: ended
+-- What was done while it ran says nothing of what was done when it ended.
 UPDATE batches SET state = 'ended', owner = NULL, ended_at = :now, remote_state = :remote_state,
     remote_notes = :remote_notes, remote_created_at = coalesce(:remote_created_at, remote_created_at),
-    total = coalesce(:total, total), done = coalesce(:done, done), retry_at = :now, troubles = 0, parked_reason = NULL
+    total = coalesce(:total, total), done = :done, retry_at = :now, troubles = 0, parked_reason = NULL
 WHERE id = :id AND epoch = :epoch AND state = 'submitted';
+
+-- name: shown
+-- A file that was named once stays named.
+UPDATE batches SET remote_state = :remote_state, remote_notes = json_patch(remote_notes, :remote_notes),
+    remote_created_at = coalesce(:remote_created_at, remote_created_at), total = coalesce(:total, total), done = :done
+WHERE id = :id AND epoch = :epoch AND state = 'ended';
+
+-- name: resumed
+UPDATE batches SET state = 'submitted', owner = NULL, ended_at = NULL, fetched = 0, remote_state = :remote_state,
+    remote_notes = json_patch(remote_notes, :remote_notes),
+    remote_created_at = coalesce(:remote_created_at, remote_created_at), total = coalesce(:total, total), done = :done,
+    retry_at = :retry_at, parked_reason = NULL, troubles = 0
+WHERE id = :id AND epoch = :epoch AND state = 'ended';
 
 -- name: fetching
 -- The fence of a download: the batch is ours and has ended.

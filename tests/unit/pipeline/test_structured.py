@@ -29,9 +29,10 @@ ONCE_MORE = Retries(invalid_output="retry", max_attempts=2)
 
 
 class TalkativeProvider(FakeProvider):
-    """Says what it is told to, to each prompt in turn."""
+    """Says what it is told to, to each prompt in turn; of a row that is read again, the same."""
 
     script: ClassVar[defaultdict[str, deque[str]]]
+    said: ClassVar[dict[bytes, str]]
     asked: ClassVar[list[bytes]]
 
     def decode(self, row: bytes) -> Result:
@@ -41,8 +42,9 @@ class TalkativeProvider(FakeProvider):
             return result
         [choice] = result.body["choices"]  # type: ignore[misc]
         prompt = choice["message"]["content"].removeprefix("echo: ")
-        said = self.script[prompt].popleft() if self.script[prompt] else GOOD
-        return Result(line_id=result.line_id, status=200, body=completion(said))
+        if row not in self.said:
+            self.said[row] = self.script[prompt].popleft() if self.script[prompt] else GOOD
+        return Result(line_id=result.line_id, status=200, body=completion(self.said[row]))
 
     def output_schema(self, payload: bytes) -> Mapping[str, object] | None:
         """As every kind's of OpenAI's shape; it is noted that somebody asks."""
@@ -68,6 +70,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> defaultdict[str, deque[str]]:
     """What is said to each prompt."""
     said: defaultdict[str, deque[str]] = defaultdict(deque)
     monkeypatch.setattr(TalkativeProvider, "script", said, raising=False)
+    monkeypatch.setattr(TalkativeProvider, "said", {}, raising=False)
     monkeypatch.setattr(TalkativeProvider, "asked", [], raising=False)
     return said
 

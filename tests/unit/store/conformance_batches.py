@@ -30,6 +30,8 @@ VERBS: dict[str, tuple[BatchState | None, Callable[[Desk, BatchRow], Awaitable[o
     "doubt": (BatchState.RECONCILING, lambda desk, batch: desk.ledger.batches.doubt(batch, "lost", 1.0)),
     "polled": (None, lambda desk, batch: desk.ledger.batches.polled(batch, remote(), 1.0)),
     "ended": (BatchState.ENDED, lambda desk, batch: desk.ledger.batches.ended(batch, remote(), 1.0)),
+    "shown": (None, lambda desk, batch: desk.ledger.batches.shown(batch, remote())),
+    "resumed": (BatchState.SUBMITTED, lambda desk, batch: desk.ledger.batches.resumed(batch, remote(), 1.0)),
     "fetching": (None, lambda desk, batch: desk.ledger.batches.fetching(batch)),
     "fetched": (None, lambda desk, batch: desk.ledger.batches.fetched(batch)),
     "settle": (None, lambda desk, batch: desk.ledger.batches.settle(batch, [settled(0)], 1.0)),
@@ -37,6 +39,17 @@ VERBS: dict[str, tuple[BatchState | None, Callable[[Desk, BatchRow], Awaitable[o
     "dissolve": (BatchState.DISSOLVED, lambda desk, batch: desk.ledger.batches.dissolve(batch, 1.0, {})),
     "mark_cancelling": (None, lambda desk, batch: desk.ledger.batches.mark_cancelling(batch, 1.0)),
 }
+
+#: Two verbs lead to `submitted`; of the beginnings that the table has for it, this one has the last.
+ENDED_ONLY = "resumed"
+
+
+def may_begin(verb: str, state: BatchState) -> bool:
+    """Whether a verb that changes the state works from `state`."""
+    leads_to, _ = VERBS[verb]
+    if leads_to is BatchState.SUBMITTED and (verb == ENDED_ONLY) != (state is BatchState.ENDED):
+        return False
+    return leads_to in BATCH_MOVES[state]
 
 
 class BatchesConformance:
@@ -122,7 +135,7 @@ class BatchesConformance:
         """Whoever's claim was overtaken is told so by every verb, and the batch stays as it is."""
         leads_to, call = VERBS[verb]
         for state in OPEN:
-            if leads_to is not None and leads_to not in BATCH_MOVES[state]:
+            if leads_to is not None and not may_begin(verb, state):
                 continue
             batch = await desk.claimed(state)
             stale = replace(batch, epoch=batch.epoch - 1)
@@ -138,7 +151,7 @@ class BatchesConformance:
         batch = await desk.claimed(state)
         if state is BatchState.ENDED:
             await desk.ledger.batches.settle(batch, [settled(n) for n in range(3)], 1.0)
-        allowed = leads_to in BATCH_MOVES[state]
+        allowed = may_begin(verb, state)
         if allowed:
             await call(desk, batch)
         else:

@@ -21,6 +21,7 @@ from tests.unit.store.scenery import CANCELLED, LANE, Desk, arrival, left, remot
 STAYING = {
     "uploaded": BatchState.SEALED,
     "polled": BatchState.SUBMITTED,
+    "shown": BatchState.ENDED,
     "fetching": BatchState.ENDED,
     "fetched": BatchState.ENDED,
     "settle": BatchState.ENDED,
