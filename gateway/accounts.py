@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeVar
 
 import structlog
 
 from gateway.clock import Clock
 from gateway.config import Retries
-from gateway.configured import ConfiguredProvider
+from gateway.configured import ConfiguredProvider, log_fault
 from gateway.errors import PluginFault, ProviderError, Unauthorised
-from gateway.logs import traced
 from gateway.metrics import Metrics
+from gateway.records import RemoteBatch, Result
 from gateway.store.shipping import account_key
 
 #: A breaker never stays open longer than this.
 LONGEST_BREAK_SECONDS = 300.0
 #: What the kernel says of a disk, never of a connection.
 DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
-#: Verbs that must return something: a None would break far from the plugin that is to blame.
-_ANSWERING = frozenset({"submit", "poll", "find"})
+#: What a verb returns: anything else would break far from the plugin that is to blame.
+_RETURNS: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {
+        "upload": (str, type(None)),
+        "submit": (RemoteBatch,),
+        "poll": (RemoteBatch,),
+        "find": (list, tuple),
+        "complete": (Result,),
+    }
+)
 
 T = TypeVar("T")
 
@@ -166,9 +175,9 @@ class Accounts:
     ) -> T:
         """What a plugin's coroutine returns, within a time.
 
-        Raises the plugin's `ProviderError`; `TimeoutError` when the time is up; `PluginFault` for everything else, with the
-        traceback logged under the plugin's name; `OSError` as it is when our own disk is full or fails. A refused key stops
-        the account.
+        Raises the plugin's `ProviderError`; `TimeoutError` when the time is up; `PluginFault` for everything else, also for an
+        answer that the verb does not have, with the traceback logged under the plugin's name; `OSError` as it is when our own
+        disk is full or fails. A refused key stops the account.
         """
         try:
             async with asyncio.timeout(at_most_seconds):
@@ -195,8 +204,9 @@ class Accounts:
         except (Exception, SystemExit) as error:
             # Out of a task, SystemExit would end the gateway, and again at every start.
             raise self.fault(provider, verb, error) from error
-        if answer is None and verb in _ANSWERING:
-            raise self.fault(provider, verb, PluginFault(f"returned nothing from {verb}"))
+        if not isinstance(answer, _RETURNS.get(verb, object)):
+            returned = "nothing" if answer is None else type(answer).__name__
+            raise self.fault(provider, verb, PluginFault(f"returned {returned} from {verb}"))
         account = self.of(provider)
         if account.may_call():
             account.key_refused = False
@@ -208,18 +218,8 @@ class Accounts:
 
 
 def plugin_fault(metrics: Metrics, provider: str, kind: str, verb: str, error: BaseException) -> PluginFault:
-    """Count an exception that a plugin must not raise, and write down, under its name, what was raised and where.
-
-    The traceback is without the exception's own words: validators like to quote what they were given.
-    """
+    """Count and log an exception that a plugin must not raise; returned for the reason of what waits for it."""
     metrics.plugin_faults.of(provider).inc()
-    structlog.get_logger().error(
-        "plugin_fault",
-        provider=provider,
-        kind=kind,
-        verb=verb,
-        raised=type(error).__name__,
-        exception=traced(error),
-    )
+    log_fault(provider, kind, verb, error)
     said = str(error) if isinstance(error, PluginFault) else f"raised {type(error).__name__} in {verb}"
     return PluginFault(f"plugin of kind {kind!r} {said}")

@@ -78,7 +78,7 @@ async def _proof(upstream: Upstream, batch: BatchRow, side: Side, remote: Remote
     rows = upstream.spool.proof(batch.marker)
     rows.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        await upstream.call(side, "fetch", side.plugin.fetch(remote, rows), FETCH_SECONDS)
+        await upstream.fetch(side, remote, rows, FETCH_SECONDS)
         return await asyncio.to_thread(_told_by, upstream, batch, side, rows)
     except Missing:
         return None

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gateway.clock import Clock
 from gateway.config import CORE_KEYS, ProviderTable
 from gateway.config.tables import secrets_of
-from gateway.logs import Redactor, without_credentials
+from gateway.logs import Redactor, traced, without_credentials
 from gateway.provider import Provider, ProviderSettings
 from gateway.records import Limits
 
@@ -108,9 +108,12 @@ class ConfiguredProvider:
         return self._instance or await asyncio.to_thread(lambda: self.instance)
 
     async def aclose(self) -> None:
-        """Close the instance, if there is one."""
-        if self._instance is not None:
-            await self._instance.aclose()
+        """Close the instance, if there is one; what it raises is logged under its name, and keeps nothing else from closing."""
+        try:
+            if self._instance is not None:
+                await self._instance.aclose()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+            log_fault(self.name, self.table.kind, "aclose", error)
 
     def _make(self) -> None:
         if self.kind is None or self._settings is None or self._instance is not None or self._reason is not None:
@@ -122,6 +125,18 @@ class ConfiguredProvider:
             self._reason = f"the kind {self.table.kind} could not make it: {_raised(error, self.table)}{_advice(error)}"
             log = structlog.get_logger()
             log.exception("provider_disabled", provider=self.name, kind=self.table.kind, reason=self._reason)
+
+
+def log_fault(provider: str, kind: str, verb: str, error: BaseException) -> None:
+    """Write down, under the plugin's name, what it must not raise and where: without the words, which may quote anything."""
+    structlog.get_logger().error(
+        "plugin_fault",
+        provider=provider,
+        kind=kind,
+        verb=verb,
+        raised=type(error).__name__,
+        exception=traced(error),
+    )
 
 
 def _advice(error: BaseException) -> str:

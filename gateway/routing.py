@@ -5,6 +5,7 @@ Floor 3. What a provider is, is in `configured`.
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import re
 import threading
@@ -110,9 +111,8 @@ class Router:
         ]
 
     async def aclose(self) -> None:
-        """Close every instance that was made."""
-        for provider in self.providers.values():
-            await provider.aclose()
+        """Close every instance that was made, beside each other: one that hangs keeps no other open."""
+        await asyncio.gather(*(provider.aclose() for provider in self.providers.values()))
 
     def _priced(self, provider: ConfiguredProvider) -> set[str]:
         listed = [] if self.prices is None else self.prices.models(provider.table, address=provider.price_address)

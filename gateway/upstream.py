@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -161,6 +162,12 @@ class Upstream:
             return await self.accounts.call(side.provider, verb, work, at_most_seconds)
         except TimeoutError as error:
             raise Retryable(f"{verb} took longer than {at_most_seconds:.0f} s") from error
+
+    async def fetch(self, side: Side, remote: RemoteBatch, to: Path, at_most_seconds: float) -> None:
+        """A remote batch's rows, in the file `to`; one that was not written is the plugin's fault, not the disk's."""
+        await self.call(side, "fetch", side.plugin.fetch(remote, to), at_most_seconds)
+        if not await asyncio.to_thread(to.exists):
+            raise self.accounts.fault(side.provider, "fetch", PluginFault("wrote no file in fetch"))
 
     def members(self, batch: BatchRow) -> list[Member]:
         """The requests that are in a batch and not settled; for threads."""

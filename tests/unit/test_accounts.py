@@ -194,7 +194,7 @@ async def test_a_refused_key_shows_until_it_is_taken(tmp_path: Path) -> None:
         await accounts.call(refused, "fetch", fails_with(Unauthorised("status 401")), 60)
     assert [(log["event"], log["provider"], log["reason"]) for log in logs] == [("key_refused", "a", "status 401")]
     # A call that had begun before says nothing of the key.
-    await accounts.call(refused, "poll", works(), 60)
+    await accounts.call(refused, "discard", works(), 60)
     assert accounts.refused([refused, other]) == ["a"]
     await clock.advance(600)
     assert accounts.refused([refused, other]) == ["a"]
@@ -259,17 +259,22 @@ async def test_a_plugins_exception_is_logged_without_its_words(tmp_path: Path) -
     assert "in fails_with" in logs[0]["exception"]
 
 
-@pytest.mark.parametrize("verb", ["submit", "poll", "find"])
-async def test_a_verb_that_returns_nothing_is_the_plugins_fault(verb: str, tmp_path: Path) -> None:
-    """A verb that forgets to return is told where it happens: counted, and named."""
+@pytest.mark.parametrize("answer", [None, "done"])
+@pytest.mark.parametrize("verb", ["submit", "poll", "find", "complete"])
+async def test_a_verb_that_returns_something_else_is_the_plugins_fault(
+    verb: str, answer: str | None, tmp_path: Path
+) -> None:
+    """A verb that forgets to return, or returns what the contract does not say, is told where it happens: counted, and named."""
     clock = FakeClock()
     accounts, provider = accounts_of(clock), configured("acme", "", clock, tmp_path)
 
-    async def nothing() -> None:
-        """Like a function without a return."""
+    async def returns() -> str | None:
+        return answer
 
-    with pytest.raises(PluginFault, match=f"'fake' returned nothing from {verb}"):
-        await accounts.call(provider, verb, nothing(), 60)
+    said = f"'fake' returned {'str' if answer else 'nothing'} from {verb}"
+    with capture_logs() as logs, pytest.raises(PluginFault, match=said):
+        await accounts.call(provider, verb, returns(), 60)
+    assert [(log["event"], log["provider"], log["verb"]) for log in logs] == [("plugin_fault", "acme", verb)]
     assert b'plugin_faults_total{provider="acme"} 1.0' in accounts.metrics.render()
 
 

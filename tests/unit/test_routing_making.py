@@ -37,10 +37,22 @@ class Broken(Plain):
         raise RuntimeError("no SDK")
 
 
+class Sticking(Plain):
+    """A kind that cannot be closed, and one way of that would end the process."""
+
+    kind: ClassVar[str] = "sticking"
+    tried: ClassVar[list[str]] = []
+
+    async def aclose(self) -> None:
+        """Raise, whichever it is."""
+        self.tried.append(self.name)
+        raise SystemExit(1) if self.name == "a" else ValueError("no")
+
+
 def router(directory: Path, **kinds: str) -> Router:
     """A router over one provider for each name, of the kind that is given."""
     tables = {name: ProviderTable(name=name, kind=kind, settings={"api_key": "k"}) for name, kind in kinds.items()}
-    classes = {"plain": Plain, "broken": Broken}
+    classes = {"plain": Plain, "broken": Broken, "sticking": Sticking}
     configuration = Configuration(providers=tables, routes=())
     return build_router(configuration, classes, clock=FakeClock(), directory=directory, prices=Plain.prices)
 
@@ -76,3 +88,18 @@ def test_a_folder_that_cannot_be_made_disables_its_provider_only(tmp_path: Path)
 
     assert routes.warm() == [f"providers.a: {routes.providers['a'].disabled_reason}"]
     assert "FileExistsError" in (routes.providers["a"].disabled_reason or "")
+
+
+async def test_one_that_cannot_be_closed_keeps_no_other_open(tmp_path: Path) -> None:
+    """Every instance is closed at the stop; what one raises is logged under its name."""
+    Sticking.tried.clear()
+    routes = router(tmp_path, a="sticking", b="sticking")
+    routes.warm()
+    with structlog.testing.capture_logs() as logs:
+        await routes.aclose()
+
+    assert Sticking.tried == ["a", "b"]
+    assert [(log["event"], log["provider"], log["verb"], log["raised"]) for log in logs] == [
+        ("plugin_fault", "a", "aclose", "SystemExit"),
+        ("plugin_fault", "b", "aclose", "ValueError"),
+    ]

@@ -183,6 +183,23 @@ async def test_results_that_cannot_be_read_prove_nothing(tmp_path: Path) -> None
         assert rig.remote.duplicates() == {}
 
 
+async def test_a_plugin_that_fetches_no_file_is_at_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch that returns and has written nothing is a bug in the plugin, counted and named as the reason; the disk is not."""
+    async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
+        await doubted(rig, "a", created=True)
+
+        async def nothing(*_: object) -> None:
+            """Like a function without its last line."""
+
+        monkeypatch.setattr(UnmarkedProvider, "fetch", nothing)
+        after = await look(rig, reconciler_of(rig), 100)
+        assert (after.state, after.parked_reason) == (
+            BatchState.RECONCILING,
+            "plugin of kind 'fake' wrote no file in fetch",
+        )
+        assert b'plugin_faults_total{provider="fake"} 1.0' in rig.metrics.render()
+
+
 async def test_a_fetch_that_fails_is_tried_again(tmp_path: Path) -> None:
     """A proof that was cut off is no proof either way: it is read again."""
     async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
