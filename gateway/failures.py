@@ -9,7 +9,7 @@ comes out as it is, because it is a bug. `stopping` and `deleting` are `repeatab
 |---|---|---|
 | nothing, the connection was never made | `Retryable` | `Retryable` |
 | nothing else, or what cannot be read | `Ambiguous` | `Retryable` |
-| 408, 409, 5xx, a status below 400 | `Ambiguous` | `Retryable` |
+| 408, 409, 5xx, a status below 400, which a redirect has too | `Ambiguous` | `Retryable` |
 | what `judge` knows of another 4xx | as it says | as it says, within what the call may raise |
 | 401, 402, 403 | `Unauthorised` | `Unauthorised` |
 | 404 | `Rejected` | `Missing` if the call has named something, else `Retryable` |
@@ -24,14 +24,24 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.answered import Answered, StatusError, redirect, retry_after, seconds
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 
-__all__ = ["CREATE", "Answered", "Failures", "StatusError", "is_transport_failure", "retry_after", "seconds"]
+__all__ = [
+    "CREATE",
+    "Answered",
+    "Failures",
+    "StatusError",
+    "is_transport_failure",
+    "redirect",
+    "retry_after",
+    "seconds",
+]
 
 #: What `creating()` calls a create call of a batch; `judge` compares with it.
 CREATE: Final = "create"
@@ -53,41 +63,6 @@ _TRANSPORT = frozenset(
 )
 #: Roots of what generated SDKs raise. Where `read` finds no error answer in one, there was none, or it could not be read.
 _UNANSWERED = frozenset({"APIError", "NoResponseError"})
-_OPEN_STATUSES = frozenset({408, 409})
-_MAX_REASON = 500
-_LONGEST_WISH_SECONDS = 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """An answer that is an error, as far as an SDK tells of it."""
-
-    status: int
-    #: The provider's own words; empty when there are none.
-    message: str = field(default="", repr=False)
-    #: The provider's word for the error, for programs.
-    code: str = ""
-    #: Seconds after which it wants to be asked again.
-    retry_after: float | None = None
-    #: The parsed body, for `judge`.
-    content: object = field(default=None, repr=False, compare=False)
-
-    @property
-    def reason(self) -> str:
-        """For operators and, where a request is refused, for its caller. Says nothing of what came with a 401."""
-        if self.status == 401:
-            return "status 401, the key is not accepted"
-        code = f" ({self.code[:60]})" if self.code and self.code not in self.message else ""
-        return f"status {self.status}: {self.message[:_MAX_REASON] or 'no reason given'}{code}"
-
-
-class StatusError(Exception):
-    """Raised by plugins that speak HTTP themselves, for an answer that is an error; `Failures` reads it without help."""
-
-    def __init__(self, answered: Answered) -> None:
-        """`answered` is what it said."""
-        self.answered = answered
-        super().__init__(f"status {answered.status}")
 
 
 def _reads_nothing(_: Exception) -> Answered | None:
@@ -164,8 +139,8 @@ class Failures:
         answered = self._answered(error)
         if answered is None:
             return _unanswered_create(error, what)
-        if _leaves_open(answered.status):
-            return Ambiguous(f"{what}: status {answered.status}")
+        if answered.leaves_open:
+            return Ambiguous(f"{what}: {answered.reason}")
         return self.judge(answered, what) or _refusal(answered, what)
 
     def repeatable_failure(
@@ -179,8 +154,8 @@ class Failures:
         answered = self._answered(error)
         if answered is None:
             return _unanswered_repeatable(error, what)
-        if _leaves_open(answered.status):
-            return Retryable(f"{what}: status {answered.status}", retry_after=answered.retry_after)
+        if answered.leaves_open:
+            return Retryable(f"{what}: {answered.reason}", retry_after=answered.retry_after)
         failure = self.judge(answered, what)
         if failure is None:
             failure = Missing(f"{what}: {answered.reason}") if answered.status == 404 else _refusal(answered, what)
@@ -196,22 +171,6 @@ class Failures:
         if answered is not None and answered.status == 401:
             return replace(answered, message="", content=None)
         return answered
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """A provider's wish in seconds, from `retry-after-ms` or `Retry-After`; None without one. Dates are not read."""
-    written = {name.lower(): text for name, text in headers.items()}
-    exact = seconds(written.get("retry-after-ms"), unit=0.001)
-    return seconds(written.get("retry-after")) if exact is None else exact
-
-
-def seconds(text: str | None, *, unit: float = 1.0) -> float | None:
-    """`text` as a number of `unit` seconds; None for what is no number, negative, or a day and longer."""
-    try:
-        wish = float(text or "") * unit
-    except ValueError:
-        return None
-    return wish if 0 <= wish < _LONGEST_WISH_SECONDS else None
 
 
 def is_transport_failure(error: BaseException) -> bool:
@@ -248,11 +207,6 @@ def _refusal(answered: Answered, what: str) -> ProviderError:
     if answered.status == 429:
         return Retryable(reason, retry_after=answered.retry_after)
     return Rejected(reason)
-
-
-def _leaves_open(status: int) -> bool:
-    """Whether an answer of that status leaves open what has happened."""
-    return status in _OPEN_STATUSES or not 400 <= status < 500
 
 
 def _lost(error: Exception) -> BaseException | None:

@@ -25,6 +25,7 @@ FLOORS = {
     "provider": 1,
     "hookspecs": 1,
     # What failed calls mean, for authors of plugins: errors are all that it knows.
+    "answered": 1,
     "failures": 1,
     "rows": 1,
     # For authors of plugins: objects as providers write them, lists of batches, files on their way.

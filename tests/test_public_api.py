@@ -40,6 +40,7 @@ NAMES_OF_FAILURES = [
     "Failures",
     "StatusError",
     "is_transport_failure",
+    "redirect",
     "retry_after",
     "seconds",
 ]

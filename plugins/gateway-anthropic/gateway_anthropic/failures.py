@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway import ProviderError, Rejected, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, retry_after
+from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
 from gateway_anthropic.decode import UNPAID
 
 #: How the provider names the request that it refuses the whole batch for; counts from 0.
@@ -24,6 +24,7 @@ def read(error: Exception) -> Answered | None:
         status=error.status_code,
         message=str(message or ""),
         retry_after=retry_after(error.response.headers),
+        redirect=redirect(error.response.headers),
     )
 
 

@@ -87,6 +87,8 @@ class AnthropicProvider(Provider):
             base_url=own.base_url,
             timeout=anthropic.Timeout(own.timeout_seconds, connect=10.0),
             max_retries=0,
+            # Followed, a redirect sends a create call twice, and the key, whose header is the API's own, to any host it names.
+            http_client=anthropic.DefaultAsyncHttpxClient(follow_redirects=False),
             default_headers=headers,
             open_telemetry=False,
         )
@@ -198,7 +200,7 @@ class AnthropicProvider(Provider):
                 )
                 return decode_message(None, parse_object(response.content))
         except ProviderError as error:
-            if isinstance(error.__cause__, anthropic.APIStatusError):
+            if isinstance(error.__cause__, anthropic.APIStatusError) and error.__cause__.status_code >= 400:
                 return decode_error(None, error.__cause__.body, error.__cause__.status_code)
             raise
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway import Missing, ProviderError, Retryable, TokenLimit, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, retry_after, seconds
+from gateway.failures import CREATE, Answered, Failures, redirect, retry_after, seconds
 from gateway.reading import items, mapping, text
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -32,6 +32,7 @@ def answered(status: int, content: object, headers: Mapping[str, str] | None = N
         message=text(error.get("message")) or "",
         code=(text(error.get("status")) or "").upper(),
         retry_after=_wish(headers or _NO_HEADERS, error),
+        redirect=redirect(headers or _NO_HEADERS),
         content=error,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from gateway import ProviderError, Retryable, TokenLimit
-from gateway.failures import CREATE, Answered, Failures, retry_after
+from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
 from gateway_mistral.decode import error_body
 from gateway_mistral.remote import no_room
 
@@ -32,7 +32,9 @@ def answered(status: int, text: str, headers: Mapping[str, str]) -> Answered:
     """An answer that is an error; its `content` is its body as text."""
     told = error_body(text)
     message = told.message if told else ""
-    return Answered(status=status, message=message, retry_after=retry_after(headers), content=text)
+    return Answered(
+        status=status, message=message, retry_after=retry_after(headers), redirect=redirect(headers), content=text
+    )
 
 
 def judge(file_id: str | None, answer: Answered, what: str) -> ProviderError | None:

@@ -180,7 +180,7 @@ class MistralProvider(Provider):
             async with creating("complete"):
                 answer = parse_object(await self._wire.post(CHAT, content, len(content)))
         except ProviderError as error:
-            if isinstance(error.__cause__, StatusError):
+            if isinstance(error.__cause__, StatusError) and error.__cause__.answered.status >= 400:
                 refusal = error.__cause__.answered
                 return decode_response(None, refusal.status, refusal.content)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway import ProviderError, Retryable, TokenLimit, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, retry_after
+from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
 from gateway_openai.decode import CAPACITY_STATUS
 from gateway_openai.remote import TOKEN_CODES, UNPAID_CODES
 
@@ -25,6 +25,7 @@ def read(error: Exception) -> Answered | None:
         message=str(body.get("message") or ""),
         code=str(error.code or ""),
         retry_after=retry_after(error.response.headers),
+        redirect=redirect(error.response.headers),
         content=body,
     )
 

@@ -19,6 +19,7 @@ from gateway.reading import parse_object
 from gateway_openai.decode import decode_response
 from gateway_openai.encode import encode_line, sent_body
 from gateway_openai.failures import FAILURES, creating
+from gateway_openai.wire import http_client
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -63,6 +64,7 @@ class FanOutProvider(UnbatchedProvider):
             base_url=own.base_url,
             timeout=openai.Timeout(own.timeout_seconds, connect=min(10.0, own.timeout_seconds)),
             max_retries=0,
+            http_client=http_client(),
         )
         # The SDK takes both from the environment, where they are meant for another server.
         self._client.organization = self._client.project = None
@@ -89,7 +91,7 @@ class FanOutProvider(UnbatchedProvider):
                 )
                 answer = parse_object(response.content)
         except ProviderError as error:
-            if isinstance(error.__cause__, openai.APIStatusError):
+            if isinstance(error.__cause__, openai.APIStatusError) and error.__cause__.status_code >= 400:
                 return judged(error.__cause__)
             raise
         return decode_response(None, response.status_code, answer)

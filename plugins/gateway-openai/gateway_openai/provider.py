@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 from gateway import (
     Batch,
@@ -36,9 +36,7 @@ from gateway_openai.files import Files
 from gateway_openai.listing import MARKER_KEY, PAGE, created, cursor, is_ours, marker_of
 from gateway_openai.remote import STATES, STOPPING, listed, remote_batch, status_of
 from gateway_openai.settings import OpenAISettings
-
-if TYPE_CHECKING:
-    import httpx2
+from gateway_openai.wire import http_client
 
 #: The SDK wants to know all endpoints by name; the provider is the one to say no.
 CreateEndpoint = Literal["/v1/chat/completions"]
@@ -85,7 +83,7 @@ class OpenAIProvider(Provider):
             max_retries=0,
             default_headers={name: value for name, value in headers.items() if value is not None},
             default_query=self.query(),
-            http_client=_without([name for name, value in headers.items() if value is None]),
+            http_client=http_client([name for name, value in headers.items() if value is None]),
         )
         self._client.organization = own.organization or None
         self._client.project = own.project or None
@@ -201,7 +199,7 @@ class OpenAIProvider(Provider):
                 )
                 answer = parse_object(response.content)
         except ProviderError as error:
-            if isinstance(error.__cause__, openai.APIStatusError):
+            if isinstance(error.__cause__, openai.APIStatusError) and error.__cause__.status_code >= 400:
                 return decode_response(None, error.__cause__.status_code, {"error": error.__cause__.body})
             raise
         return decode_response(None, response.status_code, answer)
@@ -222,17 +220,3 @@ class OpenAIProvider(Provider):
         status = status_of(content)
         self.note_state(status, STATES)
         return remote_batch(content, self._line_offset)
-
-
-def _without(names: Sequence[str]) -> httpx2.AsyncClient | None:
-    """The SDK's own HTTP client, less some headers; None when none is to go.
-
-    The SDK insists on `Authorization` unless each single call leaves it out, so it goes on the way to the socket.
-    """
-    import openai
-
-    async def strip(request: httpx2.Request) -> None:
-        for name in names:
-            request.headers.pop(name, None)
-
-    return openai.DefaultAsyncHttpxClient(event_hooks={"request": [strip]}) if names else None

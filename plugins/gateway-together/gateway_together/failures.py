@@ -6,7 +6,7 @@ Its batch endpoints answer `{"error": "a sentence"}`, its other ones `{"error": 
 from __future__ import annotations
 
 from gateway import ProviderError, Retryable, TokenLimit, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, retry_after
+from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
 from gateway_together.decode import error_body
 from gateway_together.remote import is_crowded, is_unpaid, lacks_file
 
@@ -27,6 +27,7 @@ def read(error: Exception) -> Answered | None:
         message=told.message if told else "",
         code=(told.code or "") if told else "",
         retry_after=retry_after(error.response.headers),
+        redirect=redirect(error.response.headers),
     )
 
 

@@ -26,8 +26,9 @@ from gateway import (
 from gateway.clock import Clock
 from gateway.listing import oldest_first
 from gateway.reading import parse_object
-from gateway.transfers import PIECE_BYTES, append_rows, result_file
+from gateway.transfers import result_file
 from gateway_together.decode import decode_response, decode_row
+from gateway_together.downloads import Downloads
 from gateway_together.encode import dropped_fields, encode_line, sent_body
 from gateway_together.failures import creating, deleting, repeatable, stopping
 from gateway_together.remote import (
@@ -66,7 +67,8 @@ class TogetherProvider(Provider):
 
         own = cast("TogetherSettings", settings)
         self._transfer = together.Timeout(own.transfer_timeout_seconds, connect=10.0)
-        http = together.DefaultAsyncHttpxClient()
+        # Followed, a redirect sends a create call twice, and prompts to any host it names.
+        http = together.DefaultAsyncHttpxClient(follow_redirects=False)
         self._client = together.AsyncTogether(
             api_key=own.api_key.get_secret_value() or "missing",
             base_url=own.base_url,
@@ -77,6 +79,7 @@ class TogetherProvider(Provider):
         # Asked for the first time, the SDK loads 300 modules: 0.2 s that nobody waits for here, and every caller in a call.
         self._batches = self._client.batches
         self._uploads = Uploads(self._client, http, clock, own)
+        self._downloads = Downloads(self._client, http, self._transfer)
 
     def encode(self, call: Call) -> bytes:
         """The caller's body in Together's dialect."""
@@ -140,11 +143,9 @@ class TogetherProvider(Provider):
         """
         if not remote.where.keys() & set(RESULT_FIELDS):
             remote = await self.poll(remote)
-        content = self._client.files.with_streaming_response.content
         with result_file(to) as target:
             for file_id in filter(None, (remote.where.get(field) for field in RESULT_FIELDS)):
-                async with repeatable("fetch"), content(file_id, timeout=self._transfer) as response:
-                    await append_rows(response.iter_bytes(PIECE_BYTES), target)
+                await self._downloads.append(file_id, target)
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """`batches.cancel`; a batch that has ended, or is on its way there, is left as it is."""
@@ -173,7 +174,7 @@ class TogetherProvider(Provider):
                 )
                 answer = parse_object(response.content)
         except ProviderError as error:
-            if isinstance(error.__cause__, together.APIStatusError):
+            if isinstance(error.__cause__, together.APIStatusError) and error.__cause__.status_code >= 400:
                 return decode_response(None, error.__cause__.status_code, error.__cause__.body)
             raise
         return decode_response(None, response.status_code, answer)

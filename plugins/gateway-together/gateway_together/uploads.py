@@ -33,7 +33,8 @@ PURPOSE = "batch-api"
 _SUFFIX = ".jsonl"
 
 _CHUNK_BYTES = 1 << 20
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Statuses that point elsewhere.
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HOPS = 20
 #: Fit for a path; the same that the SDK takes.
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -118,7 +119,7 @@ class Uploads:
         except together.APIStatusError as error:
             if error.status_code == 409:
                 return Ticket(file_id=await self._known(batch, error), url=None)
-            if error.status_code not in _REDIRECTS:
+            if error.status_code not in REDIRECTS:
                 raise
             response = error.response
         file_id, url = response.headers.get("X-Together-File-Id", ""), response.headers.get("Location")
@@ -166,7 +167,7 @@ class Uploads:
             if response.status_code == 200:
                 return
             location = response.headers.get("Location")
-            if response.status_code not in _REDIRECTS or not location:
+            if response.status_code not in REDIRECTS or not location:
                 raise Retryable(f"upload: storage answered with status {response.status_code}")
             url = redirected(url, location, secure=self._client.base_url.scheme == "https")
         raise Retryable("upload: storage redirects without end")

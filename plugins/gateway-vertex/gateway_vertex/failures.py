@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway import ProviderError, Retryable, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, is_transport_failure, retry_after
+from gateway.failures import CREATE, Answered, Failures, is_transport_failure, redirect, retry_after
 from gateway_gemini import failures as gemini
 
 if TYPE_CHECKING:
@@ -38,11 +38,19 @@ async def stopping(runs_on: Callable[[], Awaitable[bool]]) -> AsyncIterator[None
 def read(error: Exception) -> Answered | None:
     """The error answer behind an exception of google-genai or google-cloud-storage."""
     from google.api_core.exceptions import GoogleAPICallError
+    from requests.exceptions import TooManyRedirects
 
+    if isinstance(error, TooManyRedirects) and error.response is not None:
+        return Answered(status=error.response.status_code, redirect=redirect(error.response.headers))
     if not isinstance(error, GoogleAPICallError):
         return gemini.read(error)
     headers = getattr(error.response, "headers", None) or {}
-    return Answered(status=int(error.code or 0), message=str(error.message or ""), retry_after=retry_after(headers))
+    return Answered(
+        status=int(error.code or 0),
+        message=str(error.message or ""),
+        retry_after=retry_after(headers),
+        redirect=redirect(headers),
+    )
 
 
 def judge(answered: Answered, what: str) -> ProviderError | None:

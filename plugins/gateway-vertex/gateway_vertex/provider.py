@@ -185,7 +185,7 @@ class VertexProvider(Provider):
                     resource_of(model), dict(mapping(orjson.loads(payload)["request"]))
                 )
         except ProviderError as error:
-            if isinstance(error.__cause__, APIError):
+            if isinstance(error.__cause__, APIError) and error.__cause__.code >= 400:
                 return failed(_told(error.__cause__))
             raise
         return chat_answer(response, model=model)

@@ -155,4 +155,6 @@ def _make_client(project: str, credentials: Credentials, url: str) -> _Client:
     )
     # Else a thread of the SDK's own asks for the bucket, for traces: a right that nothing else here needs.
     client._bucket_metadata_cache = None  # noqa: SLF001 - there is only a variable of the environment beside it
+    # A redirect that is followed would bring prompts to any host it names; the first one raises `TooManyRedirects`.
+    client._http.max_redirects = 0  # noqa: SLF001 - a session given from outside is none of the SDK's own making
     return cast("_Client", client)
