@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from msgspec.structs import replace
 
@@ -22,6 +23,8 @@ from gateway.store.rows import Departure, Ending, Slot
 SWEEP_SECONDS = 1.0
 #: At most this many ids are read again in one look; more waiters take turns.
 SWEEP_AT_MOST = 2_000
+#: Whoever watches a request looks again within this time, or has lost interest.
+WATCHED_SECONDS = 120.0
 #: Marks are committed together, at the latest after this long.
 FOLD_SECONDS = 0.05
 
@@ -48,6 +51,8 @@ class Waiters:
         self._clock = clock
         self._futures: dict[int, list[asyncio.Future[Ending]]] = {}
         self._holders: Counter[int] = Counter()
+        #: When a watcher last went, the earliest first.
+        self._unwatched: dict[int, float] = {}
         self._departures: list[Departure] = []
         self._writing: Counter[int] = Counter()
         self._delivered: dict[int, Deliveries] = {}
@@ -88,12 +93,26 @@ class Waiters:
 
     def leave(self, seq: int, future: asyncio.Future[Ending], departure: Departure) -> None:
         """The caller behind `future` is gone; `departure` is its mark, `last` filled in here."""
-        self.unwatch(seq, future)
+        self._let_go(seq, future)
         _count_down(self._holders, seq)
         self.mark(replace(departure, last=seq not in self._holders))
 
     def unwatch(self, seq: int, future: asyncio.Future[Ending]) -> None:
-        """Whoever waited by `future` is gone."""
+        """Whoever watched by `future` is gone."""
+        self._let_go(seq, future)
+        now = self._clock.monotonic()
+        self._unwatched.pop(seq, None)
+        self._unwatched[seq] = now
+        for old in list(takewhile(lambda each: self._unwatched[each] <= now - WATCHED_SECONDS, self._unwatched)):
+            del self._unwatched[old]
+
+    def watched(self) -> set[int]:
+        """Requests that somebody waits for without holding them, or did so until a moment ago: not abandoned."""
+        since = self._clock.monotonic() - WATCHED_SECONDS
+        lately = {seq for seq, at in self._unwatched.items() if at > since}
+        return lately | (self._futures.keys() - self._holders.keys())
+
+    def _let_go(self, seq: int, future: asyncio.Future[Ending]) -> None:
         future.cancel()
         others = self._futures.get(seq, [])
         if future in others:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from gateway.clock import Clock
@@ -11,7 +11,7 @@ from gateway.errors import LedgerError
 from gateway.records import BatchState, RequestState
 from gateway.store.admission import Admitter
 from gateway.store.boots import Boots
-from gateway.store.database import Database, Row, Session, json_array, read_aside
+from gateway.store.database import Database, Row, Session, Value, json_array, read_aside
 from gateway.store.departures import depart
 from gateway.store.endings import end_queued, read_ending, wish_cancel
 from gateway.store.families import cancel_family, end_family, is_parent
@@ -111,9 +111,12 @@ class Requests:
 
         return await self._database.write(op)
 
-    async def cancel_abandoned(self, before: float, ending: Ending, limit: int) -> list[int]:
-        """End queued requests whose last caller left before then, without an answer; their seqs."""
-        now, params = self._clock.now(), {"before": before, "limit": limit}
+    async def cancel_abandoned(
+        self, before: float, ending: Ending, limit: int, *, but: Collection[int] = ()
+    ) -> list[int]:
+        """End queued requests whose last caller left before then, without an answer, `but` these; their seqs."""
+        now = self._clock.now()
+        params: dict[str, Value] = {"before": before, "limit": limit, "but": json_array(but)}
 
         def op(session: Session) -> list[int]:
             rows = session.rows("abandoned", params)

@@ -211,6 +211,21 @@ async def test_a_cancel_while_results_are_fetched_comes_too_late(tmp_path: Path)
         assert await house.wasted_and_billed() == (0, 2)
 
 
+async def test_whoever_waits_at_the_results_keeps_its_request(tmp_path: Path) -> None:
+    """With on_disconnect = "cancel" a caller that was cut off, and waits for its result by name, gets it."""
+    async with open_house(tmp_path, batching=HELD_BACK, server=Server(port=0, on_disconnect="cancel")) as house:
+        gone = begin(house, "gone", headers=MINE)
+        await waiting(house, 1)
+        await hang_up(house, gone)
+        await house.gateway.waiters.fold()
+        reader = asyncio.create_task(house.http.get("/v1/results/mine", headers={"Prefer": "wait=300"}))
+        await waiting(house, 1)
+        house.clock.jump(ABANDONED_SECONDS + 1)
+        await rounds(house)
+        house.gateway.batcher.flush()
+        assert (await reader).status_code == 200
+
+
 @pytest.mark.parametrize("on_disconnect", ["keep", "cancel"])
 async def test_who_hangs_up_cancels_only_what_is_queued(on_disconnect: str, tmp_path: Path) -> None:
     """With on_disconnect = "cancel" a queued request is gone two minutes after its last caller; kept otherwise, or once sent."""

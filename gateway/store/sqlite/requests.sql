@@ -130,10 +130,11 @@ WHERE seq = :seq AND state IN ('batched', 'queued') AND cancel_at IS NULL;
 
 -- name: abandoned
 -- Queued, nobody waits, the last one left before :before without an answer; of a family: some of it is not answered, and
--- none of it is with the provider.
+-- none of it is with the provider. :but is a JSON array of numbers: those that somebody waits for without holding them.
 SELECT r.seq FROM requests r
 WHERE r.left_at IS NOT NULL AND r.state = 'queued' AND r.left_at <= :before
   AND r.held_by IS NULL AND r.deliveries = 0 AND r.detached = 0
+  AND r.seq NOT IN (SELECT value FROM json_each(:but))
   AND (r.due <> 2 OR (
       EXISTS (SELECT 1 FROM requests c WHERE c.parent = r.seq AND c.ended_at IS NULL)
       AND NOT EXISTS (

@@ -173,6 +173,25 @@ async def test_who_came_back_is_not_cancelled(tmp_path: Path) -> None:
         assert await rig.states() == [RequestState.QUEUED]
 
 
+async def test_what_is_read_is_not_cancelled(tmp_path: Path) -> None:
+    """A request is not abandoned while somebody waits for its result, nor for two minutes after, in case they ask again."""
+    async with open_rig(tmp_path) as rig:
+        janitor = janitor_of(rig, on_disconnect="cancel")
+        await rig.admit("a")
+        await left(rig)
+        for _ in range(2):
+            reader = rig.waiters.watch(1)
+            await rig.clock.advance(300)
+            await janitor.round()
+            rig.waiters.unwatch(1, reader)
+            await rig.clock.advance(119)
+            await janitor.round()
+            assert await rig.states() == [RequestState.QUEUED]
+        await rig.clock.advance(2)
+        await janitor.round()
+        assert await rig.states() == [RequestState.CANCELLED]
+
+
 async def test_a_sealed_batch_nobody_wants_falls_apart_unsent(tmp_path: Path) -> None:
     """When every request of a batch is cancelled before it is sent, nothing is sent, and its callers are told."""
     async with open_rig(tmp_path) as rig:
