@@ -347,7 +347,7 @@ def test_a_wish_is_read_from_the_headers(headers: dict[str, str], wish: float | 
     assert retry_after(headers) == wish
 
 
-@given(st.text(max_size=20))
+@given(st.text(max_size=20) | st.floats().map(str))
 def test_a_wish_is_never_absurd(text: str) -> None:
     """Whatever stands there, a wish is none, or between nothing and a day."""
     wish = seconds(text)
