@@ -6,6 +6,7 @@ Floor 0. `gateway.testing.FakeClock` is the double.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -42,8 +43,8 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some moment of this process."""
-        return time.monotonic()
+        """Seconds since some moment of this process; on Linux those too in which the machine slept."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
@@ -55,9 +56,9 @@ class SteadyClock:
 
     Whatever is due is kept as wall time, and much of it cannot be taken back: requests expire, batches that run for too long are
     stopped, answers are forgotten. So a leap forward by more than `SLACK_SECONDS` is followed only after it has stood for
-    `DOUBT_SECONDS`: a clock that is wrong for a moment ends nothing, and after a sleep of the machine only that much is late. A
-    leap back is never followed: all that is due would wait until the clock is again where it was. The next start begins with the
-    machine's time, and `Boots.begin` moves what is due by the difference.
+    `DOUBT_SECONDS`: a clock that is wrong for a moment ends nothing. What was accepted before a clock was put right counts as
+    that much older. A leap back is never followed: all that is due would wait until the clock is again where it was. The next
+    start begins with the machine's time, and `Boots.begin` moves what is due by the difference.
     """
 
     def __init__(self, machine: Clock) -> None:
@@ -67,9 +68,14 @@ class SteadyClock:
         self._offset = machine.now() - machine.monotonic()
         #: Another offset that the machine has been showing, and since when by monotonic time.
         self._doubted: tuple[float, float] | None = None
+        self._looking = threading.Lock()
 
     def now(self) -> float:
-        """Seconds since 1970 in UTC."""
+        """Seconds since 1970 in UTC; from any thread."""
+        with self._looking:
+            return self._look()
+
+    def _look(self) -> float:
         monotonic = self._machine.monotonic()
         shown = self._machine.now() - monotonic
         if abs(shown - self._offset) <= SLACK_SECONDS:
@@ -92,7 +98,7 @@ class SteadyClock:
     def _tell(self, leap: float) -> None:
         log = structlog.get_logger()
         if leap > 0:
-            advice = f"followed if it still stands in {DOUBT_SECONDS / 60:.0f} minutes, as after a sleep of the machine"
+            advice = f"followed if it still stands in {DOUBT_SECONDS / 60:.0f} minutes"
         else:
             advice = "not followed: the gateway's times stay ahead by that much until it is started again"
         log.warning("clock_leapt", seconds=round(leap, 1), advice=advice)

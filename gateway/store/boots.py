@@ -13,7 +13,14 @@ LEASE_SECONDS = 15.0
 #: How often to renew it.
 RENEW_SECONDS = 5.0
 #: Whatever holds a time that is waited for.
-SET_BACK = ("set_back_batches", "set_back_leftovers", "set_back_lanes", "set_back_window", "set_back_returned")
+SET_BACK = (
+    "set_back_batches",
+    "set_back_leftovers",
+    "set_back_lanes",
+    "set_back_window",
+    "set_back_returned",
+    "set_back_boots",
+)
 
 
 class Boots:
@@ -35,7 +42,8 @@ class Boots:
     async def begin(self, *, exclusive: bool) -> int:
         """Start a boot; `exclusive`: nobody else can be alive (the lock proves it), so all others end.
 
-        If the machine's clock was set back since the last boot, what is due comes as much earlier.
+        If the machine's clock was set back since the last boot, what is due comes as much earlier. What waits since its key was
+        refused is due at once: one call tells whether the key is still refused.
         """
         now = self._clock.now()
 
@@ -44,6 +52,7 @@ class Boots:
             boot = int(row[0]) if row else 0
             if exclusive:
                 _set_back(session, boot, now)
+                session.run("try_refused_keys", {"now": now})
                 session.run("end_other_boots", {"boot": boot, "now": now})
             return boot
 
@@ -90,4 +99,4 @@ def _set_back(session: Session, boot: int, now: float) -> None:
         "clock_set_back", seconds=round(back, 1), advice="what is due comes as much earlier; nothing is to be done"
     )
     for query in SET_BACK:
-        session.run(query, {"back": back, "now": now})
+        session.run(query, {"back": back, "now": now, "boot": boot})

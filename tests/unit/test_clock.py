@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +57,7 @@ async def test_a_clock_that_is_wrong_for_a_moment_changes_nothing(machine: FakeC
 
 
 async def test_a_leap_forward_that_lasts_is_followed(machine: FakeClock) -> None:
-    """After the machine has slept, time is right again within minutes: what is due does not stay late by a night."""
+    """After a clock was put right, time is right within minutes: what is due does not stay late by a night."""
     clock = SteadyClock(machine)
     clock.now()
     machine.jump(8 * HOUR)
@@ -72,6 +75,29 @@ async def test_a_leap_back_is_never_followed(machine: FakeClock) -> None:
         await machine.advance(HOUR / 12)
         clock.now()
     assert clock.now() == pytest.approx(due)
+
+
+def test_time_may_be_read_in_many_threads() -> None:
+    """While the clock leaps about, every thread gets a time."""
+    machine = FakeClock()
+    clock, read = SteadyClock(machine), list[float]()
+
+    def reading() -> None:
+        read.extend(clock.now() for _ in range(2_000))
+
+    threads = [threading.Thread(target=reading) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for turn in range(2_000):
+            machine.jump(1e6 if turn % 2 else -1e6)
+    finally:
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert len(read) == 8_000
 
 
 async def test_another_leap_is_doubted_anew(machine: FakeClock) -> None:

@@ -17,3 +17,8 @@ WHERE lane IN (SELECT id FROM lanes) AND state = 'queued' AND due = 1 AND ready_
 
 -- name: set_back_returned
 UPDATE requests SET ready_at = ready_at - :back WHERE state = 'queued' AND due = 0 AND ready_at > :now;
+
+-- name: set_back_boots
+-- Nobody lived later than now, as this clock has it: the next start finds nothing to move.
+UPDATE boots SET ended_at = min(coalesce(ended_at, :now), :now), alive_until = min(alive_until, :now)
+WHERE coalesce(ended_at, alive_until) > :now AND id <> :boot;

@@ -107,6 +107,24 @@ async def test_a_clock_that_was_set_back_keeps_nobody_waiting(tmp_path: Path) ->
     assert max(window.retry_at, window.last_arrival_at, window.oldest_at) <= clock.now()
 
 
+async def test_a_second_start_sets_nothing_back_again(tmp_path: Path) -> None:
+    """What was moved at the first start with an earlier clock, or is due later since, stays where it is at the next."""
+    first = await opened(SqliteDatabase.open(tmp_path), early := FakeClock())
+    batch = await first.claimed(BatchState.SUBMITTED, 1)
+    await first.ledger.close()
+
+    clock = FakeClock(early.now() - 6 * 3600)
+    second = await opened(SqliteDatabase.open(tmp_path), clock)
+    await second.ledger.batches.release(await second.claim(batch.id), retry_at=clock.now() + 7 * 3600)
+    await second.ledger.close()
+    third = await opened(SqliteDatabase.open(tmp_path), clock)
+    found = await third.ledger.batches.get(batch.id)
+    await third.ledger.close()
+
+    assert found is not None
+    assert found.retry_at == clock.now() + 7 * 3600
+
+
 async def test_what_was_due_before_the_clock_was_set_back_stays_due(tmp_path: Path) -> None:
     """A small step back, or none, moves nothing."""
     first = await opened(SqliteDatabase.open(tmp_path), early := FakeClock())
