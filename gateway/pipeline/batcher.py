@@ -150,6 +150,8 @@ class Batcher:
         self._arrived = arrived
         self._sealed = sealed
         self._flushed_at = 0.0
+        #: By lane, when it had its last turn in this process.
+        self._sealed_at: dict[int, float] = {}
         #: By lane, for what this process has parked it.
         self._parked: dict[int, str] = {}
         self._log = structlog.get_logger().bind(room="batcher")
@@ -166,7 +168,8 @@ class Batcher:
     async def tick(self) -> float:
         """Look at every window once; returns the seconds until one may be due without a new arrival.
 
-        Scarce room goes to whoever has waited longest: in any fixed order one busy lane could take all of it for ever.
+        Scarce room goes to the lane that has waited longest, for its requests or for its turn: in any other order a busy lane, or
+        one whose batches are refused and come back as old as they were, could take all of it for ever.
         While the disk is short nothing is sealed: spools and results would fill it.
         """
         if not self._ledger.database.has_room():
@@ -175,9 +178,12 @@ class Batcher:
         while await self._ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
             pass
         pause, full = TICK_SECONDS, list[Room]()
-        for window in sorted(await self._ledger.lanes.windows(now), key=lambda window: window.oldest_at):
+        for window in sorted(await self._ledger.lanes.windows(now), key=self._waits_since):
             pause = min(pause, await self._look(window, now, full))
         return pause
+
+    def _waits_since(self, window: Window) -> float:
+        return max(window.oldest_at, self._sealed_at.get(window.lane_id, 0.0))
 
     def flush(self) -> None:
         """Whatever is queued by now is due at the next look, without waiting for quiet or age."""
@@ -251,6 +257,7 @@ class Batcher:
         )
         if batch is None:
             return None
+        self._sealed_at[window.lane_id] = self._clock.now()
         self._metrics.batches_sealed.of(provider.name, reason).inc()
         self._metrics.batch_size.of(provider.name).observe(batch.count)
         self._log.info(

@@ -11,7 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.config import Batching, ProviderTable
+from gateway.dissolving import dissolve
 from gateway.endings import failure
+from gateway.errors import Retryable
 from gateway.records import BatchState
 from gateway.store.rows import Arrival, LaneKey
 from gateway.store.shipping import BatchRow
@@ -77,6 +79,27 @@ async def test_every_lane_is_served_within_a_bound(seed: int, tmp_path: Path) ->
                 if chance.random() < 0.5:
                     await over(rig, batch)
         assert known > 10
+
+
+@pytest.mark.parametrize("first", ["broken", "fine"])
+async def test_a_model_that_is_always_refused_keeps_no_other_waiting(first: str, tmp_path: Path) -> None:
+    """Requests that come back as old as they were do not go before all others again and again."""
+    async with open_rig(tmp_path, {"max_open_batches": 1}) as rig:
+        batcher, served = rig.batcher(PROMPT), list[str]()
+        for model in sorted(["broken", "fine"], key=lambda model: model != first):
+            await rig.ledger.requests.admit([asking(f"first of {model}", model)])
+            await rig.clock.advance(1)
+        for number in range(8):
+            await rig.ledger.requests.admit([asking(f"{number}", "fine")])
+            await rig.clock.advance(31)
+            await batcher.tick()
+            (batch,) = await rig.batches(BatchState.SEALED)
+            served.append(batch.lane.model)
+            if batch.lane.model == "fine":
+                await over(rig, batch)
+            elif claimed := await rig.ledger.batches.claim_one(batch.id):
+                await dissolve(rig.upstream, claimed, Retryable("the model is overloaded"))
+        assert served == [first, {"broken": "fine", "fine": "broken"}[first]] * 4
 
 
 def tables(remote: FakeRemote, limits: Mapping[str, object]) -> dict[str, ProviderTable]:
