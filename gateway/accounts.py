@@ -1,7 +1,7 @@
 """Whose key it is, and whether that account takes calls at the moment; every call of a plugin goes through here.
 
 Floor 3. It lives in this process only: after a restart every account is tried afresh, which costs one call. What a batch
-waits for is in the ledger (`retry_at`), and is waited for all the same.
+waits for is in the ledger (`retry_at`), and is waited for all the same; but what waits for its key is tried with the account.
 """
 
 from __future__ import annotations

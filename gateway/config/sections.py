@@ -149,7 +149,9 @@ class Retries:
     breaker_seconds: float = setting(
         5.0, "first pause of an account after a failed create; doubles up to five minutes", at_least=0
     )
-    unauthorised_seconds: float = setting(600.0, "how often a key that was refused is tried again", at_least=0.1)
+    unauthorised_seconds: float = setting(
+        600.0, "how often a key that was refused is tried again; a start tries it at once", at_least=0.1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

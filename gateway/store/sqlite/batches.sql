@@ -145,6 +145,11 @@ UPDATE batches SET cancel_at = coalesce(cancel_at, :now), owner = NULL,
     retry_at = CASE WHEN state = 'submitted' AND troubles = 0 THEN min(retry_at, :now) ELSE retry_at END
 WHERE id = :id AND epoch = :epoch;
 
+-- name: try_refused_keys
+-- A start may have brought a key that works. The reason is that of `accounts.Account` or the name of `errors.Unauthorised`.
+UPDATE batches SET retry_at = :now
+WHERE state NOT IN ('collected', 'dissolved') AND retry_at > :now AND lower(parked_reason) LIKE '%unauthorised:%';
+
 -- name: settling
 -- The fence of a settlement: the batch is ours and has ended.
 UPDATE batches SET epoch = epoch WHERE id = :id AND epoch = :epoch AND state = 'ended';

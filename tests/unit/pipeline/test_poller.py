@@ -111,6 +111,22 @@ async def test_a_refused_key_stops_the_account(tmp_path: Path) -> None:
         assert not rig.accounts.of(rig.router.providers["fake"]).may_call()
 
 
+async def test_a_start_tries_a_refused_key_at_once(tmp_path: Path) -> None:
+    """Whoever mends a key and starts the gateway again waits no ten minutes; what waits for something else does."""
+    async with open_rig(tmp_path) as rig:
+        refused = await submitted(rig, "a")
+        rig.remote.before["poll"] += [Unauthorised("status 401")]
+        await poll(rig, refused)
+        held = await sealed(rig, "b")
+        assert await rig.upstream.side(held) is None
+        other = await sealed(rig, "c")
+        await rig.upstream.park(other, "Retryable: status 503", 300)
+
+        await rig.ledger.begin(exclusive=True)
+        due = [batch.retry_at <= rig.clock.now() for batch in await rig.batches()]
+        assert due == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("age", "state"), [(0, BatchState.SUBMITTED), (890, BatchState.SUBMITTED), (910, BatchState.RECONCILING)]
 )
