@@ -26,8 +26,10 @@ class Page:
 
     #: Batches as the provider describes them.
     items: Sequence[Mapping[str, object]]
-    #: Where the next page starts, in the provider's words; None: this one is the last.
+    #: Where the next page starts, in the provider's words; None: this one is the last, or it is not said.
     after: str | None
+    #: The provider says that the list goes on. Without `after`, nobody knows where: an empty page with `has_more` is no end.
+    goes_on: bool = False
 
 
 def _unknown(_: Mapping[str, object]) -> datetime | None:
@@ -43,7 +45,7 @@ async def read_list(
     """Every item of the list behind `page`, which is given None first, then each page's `after`. One page is in memory.
 
     Ends before the list does only where all that is left is older than `since`, as the times that `created` reads show.
-    Raises `Retryable` when the list goes in circles or has no end; what `page` raises comes out.
+    Raises `Retryable` when the list goes in circles, has no end, or goes on nobody knows where; what `page` raises comes out.
     """
     before: datetime | None = None
     after: str | None = None
@@ -53,7 +55,11 @@ async def read_list(
         for item in part.items:
             yield item
         times = [created(item) for item in part.items]
-        if part.after is None or is_past(since, before, times):
+        if is_past(since, before, times):
+            return
+        if part.after is None:
+            if part.goes_on:
+                raise Retryable("list: it says that it goes on, and not where")
             return
         if part.after in seen:
             raise Retryable(f"list: not at its end after {len(seen)} pages, and in circles")

@@ -121,6 +121,27 @@ async def test_a_list_that_goes_in_circles_is_no_empty_list() -> None:
         [item async for item in read_list(page)]
 
 
+async def test_a_list_that_goes_on_nobody_knows_where_is_no_empty_list() -> None:
+    """A page that says that more follow, and has nothing by which to ask for them, is never the end of the list."""
+
+    async def page(after: str | None) -> Page:
+        return Page(items=[], after=None if after else "a", goes_on=True)
+
+    with pytest.raises(Retryable, match="not where"):
+        [item async for item in read_list(page)]
+
+
+async def test_a_list_may_go_on_behind_the_horizon() -> None:
+    """Where all that is left is too old, it does not matter how the list goes on."""
+
+    async def page(_: str | None) -> Page:
+        return Page(
+            items=[{"created_at": (HORIZON - timedelta(hours=n)).timestamp()} for n in (1, 2)], after=None, goes_on=True
+        )
+
+    assert len([item async for item in read_list(page, since=HORIZON, created=created)]) == 2
+
+
 def test_the_oldest_comes_first() -> None:
     """Of several batches of one create the oldest is ours, whatever the order of the list; unknown times come last."""
     seen = [remote(name, at) for name, at in (("c", 30.0), ("unknown", None), ("a", 10.0), ("d", 10.0), ("b", 20.0))]

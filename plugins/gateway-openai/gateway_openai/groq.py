@@ -56,7 +56,8 @@ class GroqProvider(OpenAIProvider):
         response = await self._client.get("/batches", cast_to=httpx2.Response, options={"params": query})
         content = parse_object(response.content)
         following = _next_page(content)
-        return Page(items=listed(content), after=following if following != after else None)
+        following = following if following != after else None
+        return Page(items=listed(content), after=following, goes_on=content.get("has_more") is True)
 
 
 def _next_page(content: Mapping[str, object]) -> str | None:
