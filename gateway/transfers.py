@@ -6,15 +6,15 @@ Floor 1. For authors of plugins, in `upload` and `fetch`.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
 from gateway.clock import Clock
-from gateway.errors import Retryable
+from gateway.errors import Missing, Retryable
 
-__all__ = ["PIECE_BYTES", "append_rows", "end_row", "opened", "result_file", "until_usable"]
+__all__ = ["PIECE_BYTES", "append_files", "append_rows", "end_row", "opened", "result_file", "until_usable"]
 
 #: A good size for the pieces of a download: few enough for a large file, each written in well under a millisecond.
 PIECE_BYTES = 1 << 18
@@ -39,6 +39,22 @@ def result_file(to: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         to.unlink(missing_ok=True)
         raise
+
+
+async def append_files(names: Iterable[str | None], download: Callable[[str], Awaitable[None]]) -> None:
+    """Have `download` fetch each result file that has a name, answers first, failures behind them.
+
+    A file that is gone behind one that came is passed over: the answers are there, and were paid for; what was in it counts as
+    missing. `Missing` for the first comes out, and whatever else `download` raises.
+    """
+    came = False
+    for name in filter(None, names):
+        try:
+            await download(name)
+        except Missing:
+            if not came:
+                raise
+        came = True
 
 
 async def append_rows(pieces: AsyncIterable[bytes], target: IO[bytes]) -> None:

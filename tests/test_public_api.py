@@ -50,7 +50,7 @@ NAMES_OF_FAILURES = [
 NAMES_OF_ROOMS = {
     listing: ["MOST_PAGES", "Page", "is_past", "oldest_first", "read_list"],
     reading: ["count", "items", "mapping", "moment", "number", "parse_object", "text"],
-    transfers: ["PIECE_BYTES", "append_rows", "end_row", "opened", "result_file", "until_usable"],
+    transfers: ["PIECE_BYTES", "append_files", "append_rows", "end_row", "opened", "result_file", "until_usable"],
 }
 
 

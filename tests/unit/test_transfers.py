@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import Retryable
+from gateway import Missing, Retryable
 from gateway.testing import FakeClock, QuickClock
-from gateway.transfers import PIECE_BYTES, append_rows, end_row, opened, result_file, until_usable
+from gateway.transfers import PIECE_BYTES, append_files, append_rows, end_row, opened, result_file, until_usable
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
@@ -145,3 +145,28 @@ async def test_a_file_that_is_usable_is_not_looked_at() -> None:
         raise AssertionError
 
     assert await until_usable("ok", look, pending=lambda _: None, clock=FakeClock(), wait_seconds=0) == "ok"
+
+
+async def test_a_file_that_is_gone_behind_one_that_came_is_passed_over(tmp_path: Path) -> None:
+    """Of several result files the first must be there, and whatever else fails is told; what came before stays."""
+
+    async def fetched(*names: str | None) -> bytes:
+        with result_file(tmp_path / "rows") as target:
+
+            async def download(name: str) -> None:
+                if name in failures:
+                    raise failures[name]
+                await append_rows(pieces(name.encode()), target)
+
+            await append_files(names, download)
+        return (tmp_path / "rows").read_bytes()
+
+    failures = {"gone": Missing("404"), "cut": Retryable("cut")}
+
+    assert await fetched("a", "gone", "b") == b"a\nb\n"
+    assert await fetched(None, "a", None) == b"a\n"
+    assert await fetched() == b""
+    with pytest.raises(Missing):
+        await fetched(None, "gone", "b")
+    with pytest.raises(Retryable):
+        await fetched("a", "cut")

@@ -26,7 +26,7 @@ from gateway.clock import Clock
 from gateway.failures import StatusError
 from gateway.listing import oldest_first, read_list
 from gateway.reading import parse_object
-from gateway.transfers import PIECE_BYTES, append_rows, opened, result_file
+from gateway.transfers import PIECE_BYTES, append_files, append_rows, opened, result_file
 from gateway_mistral.decode import decode_response, decode_row
 from gateway_mistral.encode import CHAT, dropped_fields, encode_body, encode_line
 from gateway_mistral.failures import creating, deleting, failures_with, repeatable, stopping
@@ -152,12 +152,10 @@ class MistralProvider(Provider):
             return self._read(await self._job(remote))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
-        """Download the output file, then the error file; a job that has neither is asked for its results inline."""
+        """Download the output file, then the error file if it is there; a job that names neither is asked for its results."""
         files = [remote.where[field] for field in RESULT_FILES if remote.where.get(field)]
         with result_file(to) as target:
-            for file_id in files:
-                async with repeatable("fetch"):
-                    await self._download(f"/v1/files/{file_id}/content", target)
+            await append_files(files, lambda file_id: self._download_file(file_id, target))
             if not files:
                 await self._fetch_inline(remote, to, target)
 
@@ -216,6 +214,10 @@ class MistralProvider(Provider):
         status = status_of(job)
         self.note_state(status, STATES)
         return remote_batch(job)
+
+    async def _download_file(self, file_id: str, target: IO[bytes]) -> None:
+        async with repeatable("fetch"):
+            await self._download(f"/v1/files/{file_id}/content", target)
 
     async def _download(self, path: str, target: IO[bytes], query: Mapping[str, str] | None = None) -> None:
         """Append a download as it comes."""

@@ -261,3 +261,11 @@ async def test_the_synchronous_endpoint_answers(lab: Lab) -> None:
     assert (refused.status, refused.retriable) == (422, False)
     assert refused.error is not None
     assert refused.error.param == "logprobs"
+
+
+async def test_answers_are_not_lost_with_the_error_file(lab: Lab) -> None:
+    """Answers in an output file are fetched though the error file is gone: they are not asked for, and paid, again."""
+    remote = await lab.run(chat("a"))
+    torn = replace(remote, where={**remote.where, "error_file": "file-gone"})
+
+    assert [result.status for result in await lab.results(torn)] == [200]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway import Batch, Rejected, Retryable
 from gateway.clock import Clock
 from gateway.reading import parse_object
-from gateway.transfers import PIECE_BYTES, append_rows, opened, result_file, until_usable
+from gateway.transfers import PIECE_BYTES, append_files, append_rows, opened, result_file, until_usable
 from gateway_openai.failures import deleting, repeatable
 from gateway_openai.remote import status_of
 
@@ -48,12 +48,15 @@ class Files:
         return file_id
 
     async def download(self, file_ids: Iterable[str | None], to: Path) -> None:
-        """The files one after the other in `to`, byte by byte as they are."""
+        """The files one after the other in `to`, byte by byte as they are; the answers also where the errors are gone."""
         content = self._client.files.with_streaming_response.content
         with result_file(to) as target:
-            for file_id in filter(None, file_ids):
+
+            async def append(file_id: str) -> None:
                 async with repeatable("fetch"), content(file_id, timeout=self._transfer) as response:
                     await append_rows(response.iter_bytes(PIECE_BYTES), target)
+
+            await append_files(file_ids, append)
 
     async def delete(self, file_ids: Iterable[str | None]) -> None:
         """Delete the files; those that are gone or cannot be deleted are passed over."""

@@ -172,7 +172,7 @@ class OpenAIProvider(Provider):
             return self._read(parse_object(response.content))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
-        """Download the output file, then the error file, byte by byte as they are."""
+        """Download the output file, then the error file if it is there, byte by byte as they are."""
         await self._files.download([remote.where.get(field) for field in ("output_file_id", "error_file_id")], to)
 
     async def cancel(self, remote: RemoteBatch) -> None:

@@ -277,3 +277,11 @@ async def test_a_key_can_go_in_another_header(lab: Lab, monkeypatch: pytest.Monk
 
     assert found == []
     assert seen == [("secret", None)]
+
+
+async def test_answers_are_not_lost_with_the_error_file(lab: Lab) -> None:
+    """Answers in an output file are fetched though the error file is gone: they are not asked for, and paid, again."""
+    remote = await lab.run(chat("a"))
+    torn = replace(remote, where={**remote.where, "error_file_id": "file-gone"})
+
+    assert [result.status for result in await lab.results(torn)] == [200]

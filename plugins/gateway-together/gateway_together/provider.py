@@ -26,7 +26,7 @@ from gateway import (
 from gateway.clock import Clock
 from gateway.listing import oldest_first
 from gateway.reading import parse_object
-from gateway.transfers import result_file
+from gateway.transfers import append_files, result_file
 from gateway_together.decode import decode_response, decode_row
 from gateway_together.downloads import Downloads
 from gateway_together.encode import dropped_fields, encode_line, sent_body
@@ -137,15 +137,15 @@ class TogetherProvider(Provider):
             return self._read(await self._job(remote))
 
     async def fetch(self, remote: RemoteBatch, to: Path) -> None:
-        """Download the output file, then the error file, byte by byte as they are.
+        """Download the output file, then the error file if it is there, byte by byte as they are.
 
         A job that named no result file is asked again first: it may have ended a moment before its files were there.
         """
         if not remote.where.keys() & set(RESULT_FIELDS):
             remote = await self.poll(remote)
         with result_file(to) as target:
-            for file_id in filter(None, (remote.where.get(field) for field in RESULT_FIELDS)):
-                await self._downloads.append(file_id, target)
+            names = [remote.where.get(field) for field in RESULT_FIELDS]
+            await append_files(names, lambda file_id: self._downloads.append(file_id, target))
 
     async def cancel(self, remote: RemoteBatch) -> None:
         """`batches.cancel`; a batch that has ended, or is on its way there, is left as it is."""

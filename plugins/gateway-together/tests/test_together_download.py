@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from together_lab import provider_at
+from together_lab import chat, provider_at
 
 from gateway import RemoteBatch, RemoteState, Retryable
 from gateway.testing import Lab
@@ -73,3 +73,11 @@ async def test_storage_that_gives_nothing_is_retryable(storage: Storage, lab: La
             await provider.fetch(REMOTE, tmp_path / "fetched")
 
     assert not (tmp_path / "fetched").exists()
+
+
+async def test_answers_are_not_lost_with_the_error_file(lab: Lab) -> None:
+    """Answers in an output file are fetched though the error file is gone: they are not asked for, and paid, again."""
+    remote = await lab.run(chat("a"))
+    torn = replace(remote, where={**remote.where, "error_file_id": "file-gone"})
+
+    assert [result.status for result in await lab.results(torn)] == [200]
