@@ -126,6 +126,8 @@ def _check_name(place: str, name: object) -> None:
         raise _bad(place, "must be a string")
     if not 1 <= len(name) <= NAME_AT_MOST or not name.isprintable():
         raise _bad(place, f"must be 1 to {NAME_AT_MOST} characters, without control characters")
+    if name in (".", ".."):
+        raise _bad(place, "must not be '.' or '..': clients take those out of the address where the result is read")
     if name.startswith("bw_"):
         raise _bad(place, "must not begin with 'bw_': those names are the gateway's own")
 

@@ -44,6 +44,20 @@ async def shared(tmp_path: Path) -> AsyncIterator[House]:
 # --- looking up
 
 
+async def test_every_name_that_is_accepted_leads_to_its_request(held_back: House) -> None:
+    """Whatever a name looks like, the address that its caller is told is that of its request, or there is none."""
+    told = {}
+    for name in ("a/b", "../x", "..", ".", "...", "%2F", "100%", "a b", "a?b#c", "ä"):
+        answer = await held_back.ask("soon", headers=DETACHED, metadata={"custom_id": name})
+        if answer.status == 400:
+            told[name] = answer.body["error"]["param"]
+        else:
+            told[name] = (await held_back.http.get(answer.headers["location"])).json()["custom_id"]
+
+    refused = dict.fromkeys((".", ".."), "metadata.custom_id")
+    assert told == {name: name for name in told} | refused
+
+
 async def test_what_nobody_asked_is_not_there(house: House) -> None:
     """A name that no request has is 404, and asking again does not help."""
     answer = await house.http.get("/v1/results/nobody")

@@ -209,10 +209,10 @@ def test_a_name_is_taken_from_any_place(place: str, name: str) -> None:
     assert parsed(body_with(**metadata), headers).custom_id == name
 
 
-@pytest.mark.parametrize("name", ["", "x" * 257, "a\x07b", "\x7f", "bw_5_xyz"])
+@pytest.mark.parametrize("name", ["", "x" * 257, "a\x07b", "\x7f", "bw_5_xyz", ".", ".."])
 @pytest.mark.parametrize("place", ["x-batchway-custom-id", "Idempotency-Key"])
 def test_a_name_that_cannot_be_one_is_refused(place: str, name: str) -> None:
-    """Empty, too long, with control characters or broken bytes, or looking like one of ours: 400 that names the header."""
+    """Empty, too long, with control characters or broken bytes, a step in a path, or like one of ours: 400 names the header."""
     assert refused(body_with(), {place: name}).param == place
 
 
