@@ -7,6 +7,7 @@ what its provider's codes mean. `parse_json`, `json_row`, `unreadable`, `failure
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -70,16 +71,16 @@ def parse_json(content: bytes | str) -> object:
 
     More is read than the standard allows, since a row that is thrown away is an answer that is paid for again: what Python
     writes by default (NaN and infinities, which become null), halves of surrogate pairs, where a text was cut in the middle of
-    an emoji (they become U+FFFD), and a byte order mark at the head of a file.
+    an emoji, and bytes that are no UTF-8 (both become U+FFFD), control characters as they are, numbers of any length, and a byte
+    order mark at the head of a file.
     """
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
-        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        text = content.removeprefix(codecs.BOM_UTF8).decode(errors="replace") if isinstance(content, bytes) else content
+    lenient = json.JSONDecoder(strict=False, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
     try:
-        parsed = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
-        whole = _HALF_OF_A_PAIR.sub("\ufffd", json.dumps(parsed, ensure_ascii=False))
-        return orjson.loads(whole)
+        return orjson.loads(write_json(lenient.decode(text)))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -133,6 +134,11 @@ def _scalar(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "null"
     return _HALF_OF_A_PAIR.sub("\ufffd", json.dumps(value, ensure_ascii=False))
+
+
+def _whole(digits: str) -> float | None:
+    # As orjson reads them: beyond 64 bits they are floats.
+    return int(digits) if len(digits) < 19 else _finite(digits)
 
 
 def _finite(digits: str) -> float | None:

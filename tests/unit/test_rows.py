@@ -38,7 +38,7 @@ def answer(body: dict[str, object]) -> dict[str, object] | None:
     return body if body.get("choices") else None
 
 
-@pytest.mark.parametrize("row", [b"", b"{", b"\xff\xfe", b"[]", b'"x"', b"null", b'{"a": "\xe9"}'])
+@pytest.mark.parametrize("row", [b"", b"{", b"\xff\xfe", b"[]", b'"x"', b"null", b'{"a": "\xe9'])
 def test_a_row_that_is_no_object_is_nobodys_and_asked_again(row: bytes) -> None:
     """Broken bytes are a retriable result without a line, from whichever of the two readers."""
     for read in (json_row(row), read_row(row)):
@@ -56,9 +56,19 @@ def test_a_row_that_is_no_object_is_nobodys_and_asked_again(row: bytes) -> None:
             "whole \N{GRINNING FACE}",
         ),
         (b'\xef\xbb\xbf{"custom_id":"m-1","response":{"body":{"content":"first"}}}', "first"),
+        (b'{"custom_id":"m-1","response":{"body":{"content":"cut \xf0\x9f"}}}', "cut \ufffd"),
+        (b'{"custom_id":"m-1","response":{"body":{"content":"a\ttab","x":1' + b"0" * 5_000 + b"}}}", "a\ttab"),
         (b'{"custom_id":"m-1","response":"{\\"body\\":{\\"content\\":\\"inner\\",\\"x\\":NaN}}"}', "inner"),
     ],
-    ids=["not finite", "half of an emoji", "a whole emoji", "byte order mark", "in a string"],
+    ids=[
+        "not finite",
+        "half of an emoji",
+        "a whole emoji",
+        "byte order mark",
+        "no UTF-8",
+        "a tab and a long number",
+        "in a string",
+    ],
 )
 def test_an_answer_whose_json_is_not_quite_json_is_not_thrown_away(row: bytes, answer: str | None) -> None:
     """What a provider's own writer makes of odd numbers and texts is read: a row that counts as missing is paid for again."""
