@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Literal, cast
 
@@ -36,6 +37,9 @@ from gateway.store.sqlite import SqliteDatabase
 
 #: How long a thread may keep the interpreter from the event loop; the default of 5 ms stalls it (measured).
 SWITCH_SECONDS = 0.0005
+#: Threads for what waits for disk, DNS and SDKs. Python's own number, four more than there are processors, is used up by the
+#: spools of two accounts; quick reads of the ledger would wait behind them for minutes.
+THREADS = 32
 #: Memory in blocks of this size and more is not kept for later.
 LARGE_BLOCK_BYTES = 65_536
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -85,6 +89,7 @@ def _leave(status: int) -> None:
 
 async def _serve(configuration: Configuration, lock: DirectoryLock, listener: socket.socket) -> int:
     log = structlog.get_logger()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="batchway"))
     clock = SteadyClock(SystemClock())
     plugins = load_plugins()
     if lines := unknown(configuration.providers.values(), plugins):
