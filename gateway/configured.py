@@ -21,6 +21,7 @@ from gateway.config.tables import secrets_of
 from gateway.logs import Redactor, traced, without_credentials
 from gateway.provider import Provider, ProviderSettings
 from gateway.records import Limits
+from gateway.store.rows import SIMULATED, LaneKey
 
 
 class ConfiguredProvider:
@@ -72,6 +73,22 @@ class ConfiguredProvider:
     def rehearsal(self) -> bool:
         """Whether a simulator answers in its place (`sandbox = true`): what is said there is never given for the provider's."""
         return self.table.sandbox
+
+    @property
+    def lane_kind(self) -> str:
+        """For `LaneKey`: in whose words requests are written for it now, and whether a simulator answers them."""
+        return f"{SIMULATED}{self.table.kind}" if self.rehearsal else self.table.kind
+
+    def estranged(self, lane: LaneKey) -> str | None:
+        """Why what was made for this table when `lane` was is not for it as it is now, and what to do; None: it is."""
+        kind, cancel = lane.kind.removeprefix(SIMULATED), "or cancel it (batchway cancel)"
+        if lane.rehearsal and not self.rehearsal:
+            return f"made for a rehearsal, and provider {self.name!r} is real now: set sandbox = true again, {cancel}"
+        if self.rehearsal and not lane.rehearsal:
+            return f"made for the real provider {self.name!r}, which is only rehearsed now: remove sandbox = true, {cancel}"
+        if kind and kind != self.table.kind:
+            return f"made for provider {self.name!r} when its kind was {kind!r}: set that kind again, {cancel}"
+        return None
 
     @property
     def home(self) -> str:

@@ -79,7 +79,8 @@ def fingerprint(
     `model` is the provider's name of it, after routing; `canonical` comes from `canonical_body`. In a `rehearsal` a simulator
     answers instead of the provider: what it says is never the answer of a request that is meant.
     """
-    return _hash(b"rehearsal" if rehearsal else b"request", client, provider, account, model, endpoint, canonical)
+    meant = _hash(b"request", client, provider, account, model, endpoint, canonical)
+    return _hash(b"rehearsal", meant) if rehearsal else meant
 
 
 def body_hash(*, endpoint: str, model: str, canonical: bytes) -> bytes:

@@ -79,8 +79,8 @@ class Upstream:
     async def side(self, batch: BatchRow) -> Side | None:
         """The provider a batch was made for; parks the batch and returns None when it cannot be used now.
 
-        A batch stays with the provider, base URL and account it was made for: under other ones it is not to be found, and
-        sending it there would pay twice.
+        A batch stays with the provider, kind, base URL and account it was made for: under other ones it is not to be found,
+        and sending it there would pay twice.
         """
         provider = self.router.providers.get(batch.lane.provider)
         plugin = reason = None
@@ -90,8 +90,8 @@ class Upstream:
             reason = provider.disabled_reason or "its plugin is gone"
         elif not plugin.batch:
             reason = "the provider's kind has no batches; this batch was made for another kind"
-        elif (provider.home, provider.account) != (batch.base_url, batch.account):
-            reason = "the provider's base_url or account is not the one this batch was made for"
+        else:
+            reason = estranged(provider, batch)
         if provider is None or plugin is None or reason is not None:
             await self.park(batch, reason or "", PARK_SECONDS)
             return None
@@ -106,7 +106,7 @@ class Upstream:
         provider = self.router.providers.get(batch.lane.provider)
         if provider is None or provider.disabled_reason is not None:
             return False
-        return (provider.home, provider.account) == (batch.base_url, batch.account)
+        return estranged(provider, batch) is None
 
     async def later(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Leave a batch where it stands for `seconds`: a hitch at first, parked when it goes on like that."""
@@ -236,6 +236,14 @@ class Upstream:
         """A logger that says which batch it is about."""
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         return logger.bind(batch_id=batch.id, provider=batch.lane.provider, model=batch.lane.model)
+
+
+def estranged(provider: ConfiguredProvider, batch: BatchRow) -> str | None:
+    """Why a batch is not for its provider as it is configured now; None: it is."""
+    reason = provider.estranged(batch.lane)
+    if reason is None and (provider.home, provider.account) != (batch.base_url, batch.account):
+        return "the provider's base_url or account is not the one this batch was made for"
+    return reason
 
 
 def remote_of(batch: BatchRow) -> RemoteBatch:

@@ -200,7 +200,9 @@ class Batcher:
             return TICK_SECONDS
         if window.retry_at > now:
             return window.retry_at - now
-        reason = "provider is not configured" if provider is None else provider.disabled_reason
+        reason: str | None = "provider is not configured"
+        if provider is not None:
+            reason = provider.disabled_reason or provider.estranged(window.lane)
         if provider is None or reason is not None:
             return await self._park(window, reason or "", now)
         if window.parked_reason not in (None, TOKEN_LIMIT):
@@ -215,7 +217,7 @@ class Batcher:
         return await self._seal_within(window, most, provider, due.reason if isinstance(due, Due) else "flush", full)
 
     async def _park(self, window: Window, reason: str, now: float) -> float:
-        """A lane without its provider waits, and says why; returns the seconds until it is looked at again."""
+        """A lane without the provider it was made for waits, and says why; returns the seconds until its next look."""
         if self._parked.get(window.lane_id) != reason:
             self._parked[window.lane_id] = reason
             lane = window.lane
@@ -242,7 +244,9 @@ class Batcher:
         if room in full:
             # What is left fits only small windows: they would take it again and again, and a large one none.
             return TICK_SECONDS
-        load = await self._ledger.lanes.load(provider.name, self._clock.now(), provider.account)
+        load = await self._ledger.lanes.load(
+            provider.name, self._clock.now(), provider.account, rehearsal=provider.rehearsal
+        )
         cut = within_headroom(most, provider.limits, load, window)
         batch = None if cut is None else await self._seal(window, cut, provider, reason)
         if batch is None:

@@ -13,7 +13,7 @@ from gateway.errors import PluginFault, ProviderError, StaleEpoch
 from gateway.records import BatchState, Limits, RemoteState
 from gateway.store.shipping import BatchRow
 from gateway.troubles import OVERDUE_SECONDS, PARK_SECONDS, backoff, trouble
-from gateway.upstream import Side, Upstream, remote_of
+from gateway.upstream import Side, Upstream, estranged, remote_of
 
 TICK_SECONDS = 15.0
 BATCHES_AT_ONCE = 20
@@ -77,7 +77,11 @@ class Discarder:
 
     async def _delete_files(self, batch: BatchRow, side: Side | None) -> None:
         """At the provider and here. Once: what fails expires by itself."""
-        if side is not None:
+        reason = None if side is None else estranged(side.provider, batch)
+        if reason is not None:
+            # Under the names of its files there may be somebody else's where the provider is now.
+            self._upstream.log(batch).info("files_stay", reason=reason)
+        elif side is not None:
             remote = remote_of(batch) if batch.remote_id is not None else None
             discard = side.plugin.discard(self._upstream.view(batch), remote)
             try:
@@ -97,8 +101,7 @@ class Discarder:
         Whether there is nothing more to stop by now: the provider told what it has, and nothing of it was running.
         """
         own = batch.remote_id if batch.submitted_at is not None else None
-        here = (side.provider.home, side.provider.account) == (batch.base_url, batch.account)
-        if not here or not side.account.may_call():
+        if estranged(side.provider, batch) is not None or not side.account.may_call():
             return False
         try:
             found = await self._upstream.call(side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS)

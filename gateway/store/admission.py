@@ -15,7 +15,7 @@ from gateway.store.departures import depart
 from gateway.store.endings import read_ending
 from gateway.store.naming import new_token, own_id
 from gateway.store.recording import Recorder
-from gateway.store.rows import Admission, Arrival, Departure, Ending, Slot
+from gateway.store.rows import SIMULATED, Admission, Arrival, Departure, Ending, LaneKey, Slot
 from gateway.store.slots import load_slots, recently_detached, slot_extent, slot_of
 
 #: Another replica may take a slot between the look and the update; then look again, so often.
@@ -65,7 +65,7 @@ class _Group:
 
     def _admit_named(self, arrival: Arrival, token: str, name: str) -> Admission:
         row = self._session.row("named_request", {"name": name, "job": arrival.job, "client": arrival.client})
-        if row is not None:
+        if row is not None and not only_rehearsed(row[12], arrival.lane):
             holder = _named_slot(row)
             if row[10] != arrival.body_hash:
                 return Admission(seq=holder.seq, custom_id=name, fresh=False, conflict=True)
@@ -193,6 +193,14 @@ class _Group:
                 "now": self._now,
             },
         )
+
+
+def only_rehearsed(kind: str, lane: LaneKey) -> bool:
+    """Whether who has a name, in a lane of `kind`, asked a simulator only, and it is meant now: then it has it no more.
+
+    Not the other way round: a rehearsal is given what was meant, which is there.
+    """
+    return kind.startswith(SIMULATED) and not lane.rehearsal
 
 
 def _ending(session: Session, seq: int) -> Ending:

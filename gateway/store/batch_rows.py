@@ -89,7 +89,7 @@ def _batch(row: Row) -> BatchRow:
         id=row[0],
         marker=row[1],
         lane_id=row[2],
-        lane=LaneKey(provider=row[3], endpoint=row[4], model=row[5]),
+        lane=LaneKey(provider=row[3], endpoint=row[4], model=row[5], kind=row[36]),
         account=row[6],
         # Earlier versions stored it with the user and password in it.
         base_url=without_credentials(row[7]),

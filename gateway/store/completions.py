@@ -30,7 +30,7 @@ class Completions:
         return [
             AskableLane(
                 lane_id=row[0],
-                lane=LaneKey(provider=row[1], endpoint=row[2], model=row[3]),
+                lane=LaneKey(provider=row[1], endpoint=row[2], model=row[3], kind=row[6]),
                 parked_reason=row[4],
                 retry_at=row[5],
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.clock import Clock
-from gateway.store.database import Database, Params, Session
-from gateway.store.rows import LaneKey
+from gateway.store.database import Database, Params, Session, Value
+from gateway.store.rows import SIMULATED, LaneKey
 from gateway.store.shipping import Load, Window
 
 #: The word for a lane that waits because the provider had no room for its tokens; it ends with the next ended batch.
@@ -30,9 +30,12 @@ class Lanes:
         """Every lane with requests that may be batched now."""
         return await self._database.read(_windows)
 
-    async def load(self, provider: str, now: float, account: str = "") -> Load:
-        """What the provider of this table has open, and how often it was asked lately; by tables of one account together."""
-        whose: Params = {"provider": provider, "account": account}
+    async def load(self, provider: str, now: float, account: str = "", *, rehearsal: bool = False) -> Load:
+        """What the provider of this table has open, and how often it was asked lately; by tables of one account together.
+
+        Or what its simulator has, in a `rehearsal`.
+        """
+        whose: Params = {"provider": provider, "account": account, "rehearsal": int(rehearsal)}
 
         def op(session: Session) -> Load:
             models = session.rows("open_load", whose)
@@ -92,7 +95,7 @@ class Lanes:
 
     async def factor(self, lane: LaneKey) -> float:
         """What the estimates of a lane are corrected by; 1.0 as long as nothing has been learned."""
-        params = {"provider": lane.provider, "endpoint": lane.endpoint, "model": lane.model}
+        params = _params(lane)
         row = await self._database.read(lambda session: session.row("factor_of_lane", params))
         return 1.0 if row is None else float(row[0])
 
@@ -108,14 +111,19 @@ class Lanes:
 
 def lane_id(session: Session, lane: LaneKey) -> int:
     """The number of a lane, made on first sight; within a write."""
-    params = {"provider": lane.provider, "endpoint": lane.endpoint, "model": lane.model}
+    params = _params(lane)
     row = session.row("lane_id", params)
     if row is None:
-        session.run("add_lane", params)
+        if not session.run("name_lane", {**params, "unknown": SIMULATED if lane.rehearsal else ""}):
+            session.run("add_lane", params)
         row = session.row("lane_id", params)
     if row is None:
         raise AssertionError("a lane that was just added is gone")
     return int(row[0])
+
+
+def _params(lane: LaneKey) -> dict[str, Value]:
+    return {"provider": lane.provider, "endpoint": lane.endpoint, "model": lane.model, "kind": lane.kind}
 
 
 def _windows(session: Session) -> list[Window]:
@@ -128,7 +136,7 @@ def _windows(session: Session) -> list[Window]:
         windows.append(
             Window(
                 lane_id=lane,
-                lane=LaneKey(provider=row[1], endpoint=row[2], model=row[3]),
+                lane=LaneKey(provider=row[1], endpoint=row[2], model=row[3], kind=row[15]),
                 count=row[4],
                 size=row[5],
                 tokens=row[6],

@@ -232,7 +232,7 @@ def _request(row: Row) -> Request:
         custom_id=own_id(seq, token) if name is None else name,
         client=row[3],
         job=row[4],
-        lane=LaneKey(provider=row[5], endpoint=row[6], model=row[7]),
+        lane=LaneKey(provider=row[5], endpoint=row[6], model=row[7], kind=row[20]),
         state=RequestState(row[8]),
         queued_at=row[9],
         attempts=row[10],

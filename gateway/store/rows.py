@@ -34,6 +34,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         return self.detached and not self.only_if_cached
 
 
+#: Before the kind of a lane whose requests a simulator answers.
+SIMULATED = "sandbox:"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneKey:
     """What may share a batch."""
@@ -41,6 +45,14 @@ class LaneKey:
     provider: str
     endpoint: str
     model: str
+    #: In whose words its requests are written: the provider's kind, after `SIMULATED` where a simulator answers. Without a
+    #: kind: queued before lanes knew it.
+    kind: str = ""
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether a simulator answers its requests: they are not meant, and cost nothing."""
+        return self.kind.startswith(SIMULATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,7 @@ class Completer:
             for lane in lanes:
                 await park(self._upstream, lane, provider.disabled_reason or "its plugin is gone", DISABLED_SECONDS)
             return TICK_SECONDS
+        lanes = [lane for lane in lanes if not await self._estranged(provider, lane)]
         account = self._upstream.accounts.of(provider)
         desk = self._desks[provider.name]
         while lanes and desk.running.total() < plugin.concurrency:
@@ -108,6 +109,13 @@ class Completer:
             errand = Errand(provider=provider, plugin=plugin, account=account, lane=lane, claimed=claimed)
             self._tasks.spawn(f"complete.{claimed.member.seq}", self._run(errand, desk))
         return TICK_SECONDS
+
+    async def _estranged(self, provider: ConfiguredProvider, lane: AskableLane) -> bool:
+        """Whether a lane was made for what its provider is not any more; then it waits, and says why."""
+        reason = provider.estranged(lane.lane)
+        if reason is not None:
+            await park(self._upstream, lane, reason, DISABLED_SECONDS)
+        return reason is not None
 
     async def _run(self, errand: Errand, desk: Desk) -> None:
         try:

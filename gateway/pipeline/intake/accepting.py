@@ -72,7 +72,10 @@ class Bound:
     @property
     def lane(self) -> LaneKey:
         """What it may share a batch with."""
-        return LaneKey(provider=self.provider.name, endpoint=self.call.endpoint, model=self.call.model)
+        provider = self.provider
+        return LaneKey(
+            provider=provider.name, endpoint=self.call.endpoint, model=self.call.model, kind=provider.lane_kind
+        )
 
 
 class Intake:
@@ -160,7 +163,7 @@ class Intake:
         allowed = provider.limits.enqueued_tokens(lane.model) if provider.batches else None
         if allowed is None or tokens <= allowed:
             return
-        if not await self._recognition.is_known(bound.caller, slots, samples):
+        if not await self._recognition.is_known(bound.caller, lane, slots, samples):
             refuse_tokens(tokens, await self._ledger.lanes.factor(lane), allowed, lane)
 
     def _arrival(

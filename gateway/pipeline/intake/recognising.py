@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.pipeline.waiters import Waiters
+from gateway.store.admission import only_rehearsed
 from gateway.store.cache import Cache
 from gateway.store.choose import New, Serve, choose
 from gateway.store.ledger import Ledger
-from gateway.store.rows import Admission, Ask, Ending, Sample, Slot
+from gateway.store.rows import Admission, Ask, Ending, LaneKey, Sample, Slot
 from gateway.store.slots import slot_of
 
 #: Slots of one fingerprint that a choice looks at, beside those with marks of this process.
@@ -110,11 +111,12 @@ class Recognition:
         self._metrics.cache_lookups.of("cache" if samples else "nothing").inc()
         return samples
 
-    async def is_known(self, caller: Caller, slots: Sequence[Slot], samples: Sequence[Sample]) -> bool:
+    async def is_known(self, caller: Caller, lane: LaneKey, slots: Sequence[Slot], samples: Sequence[Sample]) -> bool:
         """Whether the call makes no new request, as one was accepted before, under other limits perhaps; or its name is taken."""
         now = self._clock.now()
         if caller.custom_id is not None:
-            return await self._ledger.requests.find(caller.client, "", caller.custom_id) is not None
+            holder = await self._ledger.requests.find(caller.client, "", caller.custom_id)
+            return holder is not None and not only_rehearsed(holder.lane.kind, lane)
         if caller.ask.slotless:
             return caller.ask.retry and await self._ledger.slots.detached(caller.fingerprint, now) is not None
         return not isinstance(choose([*slots, *map(slot_of, samples)], caller.ask, now), New)

@@ -43,7 +43,7 @@ SELECT b.id, b.marker, b.lane, l.provider, l.endpoint, l.model, b.account, b.bas
        CAST(b.tokens * l.token_factor AS INTEGER), b.sealed_at, b.file_id, b.remote_id, b.remote_state, b.remote_notes,
        b.submissions, b.first_sent_at, b.last_sent_at, b.submitted_at, b.remote_created_at, b.ended_at, b.collected_at,
        b.total, b.done, b.ambiguous, b.fetches, b.fetched, b.troubles, b.parked_reason, b.retry_at, b.cancel_at,
-       b.discarded, CASE WHEN b.parked_reason IS NOT NULL THEN b.parked_since END
+       b.discarded, CASE WHEN b.parked_reason IS NOT NULL THEN b.parked_since END, l.kind
 FROM batches b JOIN lanes l ON l.id = b.lane WHERE b.id = :id;
 
 -- name: claimable

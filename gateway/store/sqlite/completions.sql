@@ -2,7 +2,7 @@
 
 -- name: askable_lanes
 -- Of one provider, with something in their window.
-SELECT id, provider, endpoint, model, parked_reason, retry_at FROM lanes
+SELECT id, provider, endpoint, model, parked_reason, retry_at, kind FROM lanes
 WHERE provider = :provider AND due_count > 0 ORDER BY id;
 
 -- name: next_to_ask

@@ -1,14 +1,20 @@
 -- Queries on lanes and boots.
 
 -- name: add_lane
-INSERT INTO lanes (provider, endpoint, model) VALUES (:provider, :endpoint, :model)
-ON CONFLICT (provider, endpoint, model) DO NOTHING;
+INSERT INTO lanes (provider, endpoint, model, kind) VALUES (:provider, :endpoint, :model, :kind)
+ON CONFLICT (provider, endpoint, model, kind) DO NOTHING;
+
+-- name: name_lane
+-- One from before lanes knew their kind is that of whoever comes first.
+UPDATE lanes SET kind = :kind
+WHERE provider = :provider AND endpoint = :endpoint AND model = :model AND kind = :unknown;
 
 -- name: lane_id
-SELECT id FROM lanes WHERE provider = :provider AND endpoint = :endpoint AND model = :model;
+SELECT id FROM lanes WHERE provider = :provider AND endpoint = :endpoint AND model = :model AND kind = :kind;
 
 -- name: factor_of_lane
-SELECT token_factor FROM lanes WHERE provider = :provider AND endpoint = :endpoint AND model = :model;
+SELECT token_factor FROM lanes
+WHERE provider = :provider AND endpoint = :endpoint AND model = :model AND kind = :kind;
 
 -- name: lane_ids
 SELECT id FROM lanes ORDER BY id;
@@ -32,7 +38,8 @@ SELECT l.id, l.provider, l.endpoint, l.model, l.due_count, l.due_size, CAST(l.du
        l.due_fresh,
        (SELECT r.ready_at FROM requests r WHERE r.lane = l.id AND r.state = 'queued' AND r.due = 1
         ORDER BY r.ready_at, r.seq LIMIT 1),
-       l.last_arrival_at, l.target_tokens, l.token_factor, l.parked_reason, l.retry_at, l.park_steps
+       l.last_arrival_at, l.target_tokens, l.token_factor, l.parked_reason, l.retry_at, l.park_steps,
+       l.kind
 FROM lanes l WHERE l.due_count > 0 ORDER BY l.id;
 
 -- name: in_flight
@@ -48,18 +55,21 @@ SELECT collected_at - sealed_at FROM batches
 WHERE lane = :lane AND collected_at IS NOT NULL ORDER BY collected_at DESC LIMIT :limit;
 
 -- name: open_load
--- Per model of a provider, and of whoever shares its account: open batches and their corrected tokens.
+-- Per model of a provider, and of whoever shares its account: open batches and their corrected tokens. What is rehearsed fills
+-- no room at the provider, and what is meant none of a simulator.
 SELECT l.model, count(*), CAST(sum(b.tokens * l.token_factor) AS INTEGER)
 FROM batches b INDEXED BY batches_live CROSS JOIN lanes l ON l.id = b.lane
 WHERE b.state NOT IN ('collected', 'dissolved') AND b.state <> 'ended'
   AND (l.provider = :provider OR (:account <> '' AND b.account = :account))
+  AND (b.base_url LIKE 'sandbox:%') = :rehearsal
 GROUP BY l.model;
 
 -- name: creates_since
 -- Create calls of the batches that were sent since; of an older batch only its last one counts.
 SELECT coalesce(sum(CASE WHEN b.first_sent_at > :since THEN b.submissions ELSE 1 END), 0)
 FROM batches b INDEXED BY batches_sent CROSS JOIN lanes l ON l.id = b.lane
-WHERE b.last_sent_at > :since AND (l.provider = :provider OR (:account <> '' AND b.account = :account));
+WHERE b.last_sent_at > :since AND (l.provider = :provider OR (:account <> '' AND b.account = :account))
+  AND (b.base_url LIKE 'sandbox:%') = :rehearsal;
 
 -- name: park_lane
 UPDATE lanes SET parked_reason = :reason, retry_at = :retry_at, target_tokens = :target_tokens, park_steps = :steps

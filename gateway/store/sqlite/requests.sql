@@ -38,11 +38,11 @@ VALUES (:result, :status, :code, :cost_usd, :saved_usd, :body);
 -- name: named_request
 -- The holder of a name, as choosing among samples sees it.
 SELECT r.seq, r.token, r.state, r.deliveries, r.first_delivered_at, r.last_delivered_at, r.ended_at, r.permanent,
-       r.owed_until, r.no_store, r.body_hash, r.cancel_at
+       r.owed_until, r.no_store, r.body_hash, r.cancel_at, (SELECT kind FROM lanes WHERE id = r.lane)
 FROM requests r WHERE r.name = :name AND r.job = :job AND r.client = :client AND r.named = 1;
 
 -- name: lose_name
--- A failure that no longer matches, or what is being cancelled, makes room for a new attempt of its name.
+-- A failure that no longer matches, what is being cancelled, or was only rehearsed makes room for a new attempt of its name.
 UPDATE requests SET named = 0 WHERE seq = :seq;
 
 -- name: hold_request
@@ -74,7 +74,7 @@ SELECT r.seq, r.token, r.name, r.client, r.job, l.provider, l.endpoint, l.model,
        r.batch, r.n, r.ended_at, r.cancel_at,
        CASE WHEN r.ended_at IS NOT NULL THEN NULL WHEN r.batch IS NULL THEN l.parked_reason ELSE b.parked_reason END,
        CASE WHEN r.ended_at IS NOT NULL THEN NULL WHEN r.batch IS NULL THEN l.retry_at ELSE b.retry_at END,
-       b.state, p.metadata, r.ready_at
+       b.state, p.metadata, r.ready_at, l.kind
 FROM requests r
 JOIN lanes l ON l.id = r.lane
 LEFT JOIN batches b ON b.id = r.batch

@@ -4,6 +4,38 @@
 -- Of a batch with a parked_reason; null: it was parked before this step was done.
 ALTER TABLE batches ADD COLUMN parked_since REAL;
 
+-- In whose words the requests of a lane are written, kind: the provider's, after sandbox: where a simulator answers. Of older
+-- lanes only the latter is known, by their batches.
+CREATE TABLE lanes_of_kinds (
+    id INTEGER PRIMARY KEY,
+    provider TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    model TEXT NOT NULL,
+    due_count INTEGER NOT NULL DEFAULT 0,
+    due_size INTEGER NOT NULL DEFAULT 0,
+    due_tokens INTEGER NOT NULL DEFAULT 0,
+    due_fresh INTEGER NOT NULL DEFAULT 0,
+    last_arrival_at REAL NOT NULL DEFAULT 0,
+    target_tokens INTEGER,
+    token_factor REAL NOT NULL DEFAULT 1,
+    parked_reason TEXT,
+    retry_at REAL NOT NULL DEFAULT 0,
+    park_steps INTEGER NOT NULL DEFAULT 0,
+    kind TEXT NOT NULL DEFAULT '',
+    UNIQUE (provider, endpoint, model, kind)
+);
+INSERT INTO lanes_of_kinds (
+    id, provider, endpoint, model, due_count, due_size, due_tokens, due_fresh, last_arrival_at, target_tokens, token_factor,
+    parked_reason, retry_at, park_steps, kind
+) SELECT
+    l.id, l.provider, l.endpoint, l.model, l.due_count, l.due_size, l.due_tokens, l.due_fresh, l.last_arrival_at,
+    l.target_tokens, l.token_factor, l.parked_reason, l.retry_at, l.park_steps,
+    coalesce((SELECT CASE WHEN b.base_url LIKE 'sandbox:%' THEN 'sandbox:' ELSE '' END FROM batches b WHERE b.lane = l.id
+              ORDER BY b.id DESC LIMIT 1), '')
+FROM lanes l;
+DROP TABLE lanes;
+ALTER TABLE lanes_of_kinds RENAME TO lanes;
+
 -- The latest batches in a state, also where there are few of them.
 CREATE INDEX batches_state ON batches (state);
 -- Create calls of the last hour.

@@ -7,6 +7,7 @@ from tests.unit.store.conformance_completions import CompletionsConformance
 from tests.unit.store.conformance_database import DatabaseConformance
 from tests.unit.store.conformance_families import FamiliesConformance
 from tests.unit.store.conformance_fences import FencesConformance
+from tests.unit.store.conformance_kinds import KindsConformance
 from tests.unit.store.conformance_requests import RequestsConformance
 from tests.unit.store.conformance_settling import SettlingConformance
 from tests.unit.store.conformance_slots import SlotsConformance
@@ -21,5 +22,6 @@ class LedgerConformance(
     CompletionsConformance,
     FamiliesConformance,
     FencesConformance,
+    KindsConformance,
 ):
     """The whole suite."""

@@ -17,7 +17,7 @@ from tests.unit.store.scenery import CANCELLED, Desk, arrival, left
 
 def add_lane(session: Session, model: str) -> int:
     """A small write."""
-    return session.run("add_lane", {"provider": "p", "endpoint": "e", "model": model})
+    return session.run("add_lane", {"provider": "p", "endpoint": "e", "model": model, "kind": ""})
 
 
 def lanes(session: Session) -> int:

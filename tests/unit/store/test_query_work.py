@@ -45,6 +45,7 @@ USUAL: Mapping[str, Value] = MappingProxyType({
     "now": NOW, "since": NOW - 3_600, "before": NOW - 86_400, "at": NOW, "retry_at": NOW, "not_before": NOW + 60,
     "batch": 3, "id": 3, "epoch": 1, "part": 2, "lane": 1, "boot": 2, "seq": 1_000, "parent": 7, "n": 0,
     "provider": "one", "endpoint": "/v1/chat/completions", "model": "m-1", "base_url": "http://api",
+    "kind": "", "unknown": "", "rehearsal": 0,
     "client": "", "job": "", "run": "night", "name": "x", "fingerprint": b"f", "token": "t", "ordinal": 0,
     "state": "submitted", "states": '["submitted"]', "but_of": '["acc"]', "among": '["remote-1","remote-200"]',
     "seqs": "[1000]", "places": "[0,1]", "ordinals": "[0,1]", "limit": 5, "after_n": -1, "after_seq": 0, "low": 0,

@@ -316,7 +316,12 @@ def schema_of(path: Path) -> int:
 def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Everything in the tables that every schema has, by the columns of the first one."""
     with closing(sqlite3.connect(path)) as rows:
-        tables = ("boots", "lanes", "requests", "payloads", "results", "completions", "lines", "runs", "bills")
+        tables = ("boots", "requests", "payloads", "results", "completions", "lines", "runs", "bills")
         found = {name: rows.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        lanes = (
+            "id, provider, endpoint, model, due_count, due_size, due_tokens, due_fresh, last_arrival_at, target_tokens"
+        )
+        rest = "token_factor, parked_reason, retry_at, park_steps"
+        found["lanes"] = rows.execute(f"SELECT {lanes}, {rest} FROM lanes").fetchall()
         batches = rows.execute("SELECT id, marker, state, epoch, remote_id, parked_reason, retry_at FROM batches")
         return {**found, "batches": batches.fetchall()}
