@@ -17,6 +17,7 @@ from aiohttp import web
 from gateway.accounts import Accounts
 from gateway.clock import Clock
 from gateway.config import Configuration
+from gateway.endpoints.cancelling import Canceller
 from gateway.endpoints.chat import ENDPOINT, Chat
 from gateway.endpoints.connections import Connections
 from gateway.endpoints.heartbeats import Heartbeats
@@ -144,11 +145,15 @@ class Gateway:
             waiting=configuration.waiting,
             notices=self.notices,
         )
-        self.ops = Ops(ledger, self.router, waiters, self.batcher, self.metrics, accounts=self.accounts, clock=clock)
+        canceller = Canceller(ledger=ledger, waiters=waiters, metrics=self.metrics, clock=clock)
+        self.ops = Ops(
+            ledger, self.router, waiters, self.batcher, self.metrics,
+            accounts=self.accounts, canceller=canceller, clock=clock,
+        )  # fmt: skip
         keyring = Keyring(configuration.clients, operator_token(directory))
         door = Door(keyring, configuration.server.allowed_hosts, self.metrics, self.connections)
         app = web.Application(middlewares=[door.middleware], client_max_size=configuration.server.max_body_bytes)
-        add_routes(app, chat, Results(ledger, waiters, clock), self.ops)
+        add_routes(app, chat, Results(ledger, waiters, canceller, clock), self.ops)
         await self._serve(app, listener)
         self.ops.ready = True
 

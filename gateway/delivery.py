@@ -34,17 +34,22 @@ class Delivery:
 
     def _count(self, provider: str, settlements: Sequence[Settlement], settled: Iterable[Settled]) -> None:
         metrics = self.metrics
-        states = {request.n: request.state.value for request in settled}
+        states = {request.n: request.state for request in settled}
         ended = [line for line in settlements if line.n in states]
         for outcome, lines in Counter(line.output for line in settlements if line.output).items():
             metrics.structured_outputs.of(provider, outcome).inc(lines)
-        for state, requests in Counter(states.values()).items():
-            metrics.requests_ended.of(provider, state).inc(requests)
+        count_ended(metrics, provider, states.values())
         # An answer that nobody gets, as its request goes back for another one, was paid all the same.
         paid = ended + [line for line in settlements if line.billed and line.ending is None]
         metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in paid))
         metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in paid))
         metrics.saved_usd.of(provider).inc(sum(max(0.0, line.saved_usd or 0.0) for line in ended))
+
+
+def count_ended(metrics: Metrics, provider: str, states: Iterable[RequestState]) -> None:
+    """Count requests whose ending has just been committed, by how they ended; each has one ending, and is counted with it."""
+    for state, requests in Counter(states).items():
+        metrics.requests_ended.of(provider, state.value).inc(requests)
 
 
 def _entries(settled: Iterable[Settled], endings: Mapping[int, Ending | None], now: float) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from gateway.delivery import count_ended
 from gateway.endings import dissolution
 from gateway.errors import ProviderError, TokenLimit
 from gateway.records import BatchState, new_marker
@@ -33,6 +34,7 @@ async def dissolve(upstream: Upstream, batch: BatchRow, refusal: ProviderError) 
         batch, now, plan.refused, [new_marker() for _ in range(plan.parts)], not_before
     )
     upstream.metrics.batches_dissolved.of(batch.lane.provider, type(refusal).__name__).inc()
+    count_ended(upstream.metrics, batch.lane.provider, (request.state for request in settled))
     upstream.log(batch).warning(
         "batch_dissolved",
         reason=unquoted(refusal.reason),
@@ -75,6 +77,7 @@ async def give_up(upstream: Upstream, batch: BatchRow, ending: Ending) -> list[S
     else:
         settled = await _settle_lost(upstream, batch, members, ending, now)
         await upstream.ledger.batches.collected(batch, now)
+    count_ended(upstream.metrics, batch.lane.provider, (request.state for request in settled))
     upstream.arrived.set()
     return settled
 

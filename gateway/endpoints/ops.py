@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 
 import orjson
+import structlog
 from aiohttp import web
 
 from gateway.accounts import Accounts
 from gateway.clock import Clock
 from gateway.endings import cancelled
 from gateway.endpoints.bodies import read_body
+from gateway.endpoints.cancelling import Canceller
 from gateway.endpoints.keys import CALLER
 from gateway.endpoints.results import listed
 from gateway.errors import Refusal
@@ -41,6 +43,7 @@ class Ops:
         metrics: Metrics,
         *,
         accounts: Accounts,
+        canceller: Canceller,
         clock: Clock,
     ) -> None:
         """Reads everything; steers the batcher and the ledger."""
@@ -49,6 +52,7 @@ class Ops:
         self._waiters = waiters
         self._batcher = batcher
         self._accounts = accounts
+        self._canceller = canceller
         self._metrics = metrics
         self._clock = clock
         self.ready = False
@@ -123,8 +127,7 @@ class Ops:
             raise Refusal(
                 "not_found", f"There is no request{whose} with the custom_id {custom_id!r}.", param="custom_id"
             )
-        after = await self._ledger.requests.cancel(found.seq, self._clock.now(), cancelled(found.lane.provider))
-        await self._wake([found.seq])
+        after = await self._canceller.cancel(found, wished_by="operator")
         return web.json_response(body=orjson.dumps(listed(after)))
 
     async def _cancel_batch(self, batch_id: int) -> web.StreamResponse:
@@ -132,10 +135,8 @@ class Ops:
         marked = await self._ledger.batches.cancel_members(batch_id, cancelled(batch=batch_id), self._clock.now())
         if marked is None:
             raise Refusal("not_found", f"There is no open batch {batch_id}.", param="batch_id")
+        structlog.get_logger().info("cancel_wished", batch_id=batch_id, requests=marked, wished_by="operator")
         return web.json_response({"batch_id": batch_id, "cancelling": marked}, status=202)
-
-    async def _wake(self, seqs: list[int]) -> None:
-        self._waiters.wake(await self._ledger.requests.endings(seqs))
 
     async def batches(self, request: web.Request) -> web.StreamResponse:
         """Open batches, for scripts without access to the ledger's files."""

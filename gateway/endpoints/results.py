@@ -10,8 +10,8 @@ import orjson
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.endings import cancelled
 from gateway.endpoints.bodies import prefer
+from gateway.endpoints.cancelling import Canceller
 from gateway.endpoints.keys import CALLER
 from gateway.endpoints.middleware import REQUEST_ID
 from gateway.endpoints.replies import ending_headers, plain
@@ -30,8 +30,9 @@ LISTED_AT_MOST = 1_000
 class Results:
     """The handlers of one resource."""
 
-    def __init__(self, ledger: Ledger, waiters: Waiters, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, waiters: Waiters, canceller: Canceller, clock: Clock) -> None:
         """Reads the ledger; waits with everybody else."""
+        self._canceller = canceller
         self._ledger = ledger
         self._waiters = waiters
         self._clock = clock
@@ -58,13 +59,10 @@ class Results:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Cancel: 200 when it is, 202 while the provider has the line, 409 never: what has ended stays as it is."""
         found = await self._find(request)
-        after = await self._ledger.requests.cancel(found.seq, self._clock.now(), cancelled(found.lane.provider))
-        ending = await self._ledger.requests.ending(found.seq)
-        if ending is None:
+        after = await self._canceller.cancel(found, wished_by="client")
+        if not after.state.ended:
             headers = {"x-batchway-custom-id": after.custom_id}
             return pending_response(after.custom_id, after.state, headers, progress_of(after))
-        if found.state is not RequestState.CANCELLED:
-            self._waiters.wake({found.seq: ending})
         return web.json_response(body=orjson.dumps(listed(after)), status=200)
 
     async def list(self, request: web.Request) -> web.StreamResponse:

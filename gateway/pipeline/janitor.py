@@ -8,9 +8,10 @@ dies half-way, the next round finds what is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.config import Retries, Server, Storage
+from gateway.delivery import count_ended
 from gateway.dissolving import give_up
 from gateway.endings import cancelled, failure
 from gateway.pipeline.waiters import Waiters
@@ -76,7 +77,7 @@ class Janitor:
         """Queued for longer than anybody waits: the request ends, and says so."""
         ending, before = self._unsent(), now - self._retries.give_up_hours * 3600
         while ended := await self._ledger.requests.give_up(before, ending, now, AT_ONCE):
-            self._waiters.wake(dict.fromkeys(ended, ending))
+            await self._tell(ended)
 
     async def _give_up_unsent(self, now: float) -> None:
         """Batches that could not be sent for as long: requests that have waited too long end with them, the others go back.
@@ -127,7 +128,14 @@ class Janitor:
         """Queued, and its last caller has left: the request ends, unless somebody waits for it at `/v1/results`."""
         ending, before, cancel = cancelled(), now - ABANDONED_SECONDS, self._ledger.requests.cancel_abandoned
         while ended := await cancel(before, ending, AT_ONCE, but=self._waiters.watched()):
-            self._waiters.wake(dict.fromkeys(ended, ending))
+            await self._tell(ended)
+
+    async def _tell(self, ended: Sequence[int]) -> None:
+        """Count requests that have just ended in their lanes, and wake whoever waits for them."""
+        endings = await self._ledger.requests.endings(ended)
+        for ending in endings.values():
+            count_ended(self._upstream.metrics, ending.provider, [ending.state])
+        self._waiters.wake(endings)
 
     async def _cancel_batches(self, now: float) -> None:
         """Stop the batches of which nobody wants a line: those not sent fall apart, the poller cancels the others.
@@ -158,6 +166,7 @@ class Janitor:
         """Dissolve a claimed batch that was not sent; one that has been sent since it was listed is let go."""
         if batch.state is BatchState.SEALED:
             _, settled = await self._ledger.batches.dissolve(batch, now, refused)
+            count_ended(self._upstream.metrics, batch.lane.provider, (request.state for request in settled))
             self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
         else:
             await self._ledger.batches.release(

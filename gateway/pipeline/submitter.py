@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from gateway.delivery import count_ended
 from gateway.dissolving import dissolve
 from gateway.errors import (
     Ambiguous,
@@ -154,6 +155,7 @@ class Submitter:
         """It is not to be sent as it was sealed: its requests go back, and are sealed anew; unwanted ones end."""
         _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), {})
         self._upstream.metrics.batches_dissolved.of(batch.lane.provider, cause).inc()
+        count_ended(self._upstream.metrics, batch.lane.provider, (request.state for request in settled))
         self._upstream.log(batch).info("batch_dissolved", reason=reason)
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
         self._upstream.arrived.set()

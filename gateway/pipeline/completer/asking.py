@@ -16,7 +16,7 @@ import structlog
 from gateway.accounts import Account
 from gateway.config import Retries
 from gateway.configured import ConfiguredProvider
-from gateway.delivery import Delivery
+from gateway.delivery import Delivery, count_ended
 from gateway.endings import Judged, Way, refused, settle_by
 from gateway.errors import (
     LedgerError,
@@ -31,7 +31,7 @@ from gateway.errors import (
 )
 from gateway.pipeline.waiters import Waiters
 from gateway.provider import Provider
-from gateway.records import ErrorBody, Result
+from gateway.records import ErrorBody, RequestState, Result
 from gateway.store.cache import Cache
 from gateway.store.shipping import AskableLane, Asked, Claimed, Settlement
 from gateway.troubles import LEDGER_PAUSE_SECONDS, PARK_SECONDS, trouble
@@ -166,6 +166,7 @@ class Asker:
     async def _give_back(self, errand: Errand) -> None:
         now = self._upstream.clock.now()
         if await self._written(lambda: self._completions.release(errand.claimed, now)):
+            count_ended(self._upstream.metrics, errand.provider.name, [RequestState.CANCELLED])
             await self._wake(errand)
 
     async def _wake(self, errand: Errand) -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import orjson
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from gateway.cli import main
 from gateway.config import Client, ProviderTable, Server, Storage
@@ -51,7 +52,7 @@ async def test_one_usable_provider_is_enough(tmp_path: Path) -> None:
 
 
 async def test_an_operator_cancels_the_client_he_means(tmp_path: Path) -> None:
-    """Two clients may use one name: with `client` it is that one's request that ends, and the other's goes on."""
+    """Two clients may use one name: with `client` it is that one's request that ends, and the log says whose it was."""
     clients = tuple(Client(name=name, key_hash=hashlib.sha256(name.encode()).digest()) for name in ("one", "two"))
     async with open_house(tmp_path, clients=clients) as house:
         token = (tmp_path / TOKEN_FILE).read_text().strip()
@@ -64,13 +65,16 @@ async def test_an_operator_cancels_the_client_he_means(tmp_path: Path) -> None:
         for name in ("one", "two"):
             await asked(name, body=question(name), **later)
         wish = {"custom_id": "mine", "client": "one"}
-        done = await asked(token, "POST", "/ops/cancel", body=orjson.dumps(wish))
+        with capture_logs() as logs:
+            done = await asked(token, "POST", "/ops/cancel", body=orjson.dumps(wish))
         nobody = await asked(token, "POST", "/ops/cancel", body=orjson.dumps({**wish, "client": "three"}))
         states = [(await asked(name, "GET", "/v1/results/mine")).status for name in ("one", "two")]
 
     assert (done.status, orjson.loads(done.body)["state"]) == (200, "cancelled")
     assert (nobody.status, b"'three'" in nobody.body) == (404, True)
     assert states == [410, 202]
+    told = [(log["custom_id"], log["client"], log["wished_by"]) for log in logs if log["event"] == "cancel_wished"]
+    assert told == [("mine", "one", "operator")]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--client", "two"]])
@@ -88,7 +92,7 @@ async def test_the_command_says_whose(tmp_path: Path, arguments: list[str]) -> N
         done = await asyncio.to_thread(CliRunner().invoke, main, words)
         rows = await house.gateway.ledger.requests.listed(None)
 
-    assert (done.exit_code, done.stdout) == (0, "mine: cancelled\n")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "mine: cancelled")
     assert [row.client for row in rows if row.state.ended] == ["two" if arguments else "one"]
 
 
