@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from gateway.metrics import Metrics
 from gateway.records import RequestState
 from gateway.store.cache import Cache, Entry
@@ -27,6 +29,11 @@ class Delivery:
 
     def deliver(self, provider: str, settlements: Sequence[Settlement], settled: Sequence[Settled], now: float) -> None:
         """Wake the callers of `settled` with the endings of `settlements`, one for each place; keep answers; count."""
+        instead = {request.n: request.instead for request in settled if request.instead is not None}
+        settlements = [
+            replace(line, ending=instead[line.n], output="served") if line.n in instead else line
+            for line in settlements
+        ]
         endings = {settlement.n: settlement.ending for settlement in settlements}
         self.wake({request.seq: ending for request in settled if (ending := endings[request.n]) is not None})
         self._count(provider, settlements, settled)

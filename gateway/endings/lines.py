@@ -131,8 +131,15 @@ def _judged(
         return replace(answered, output="retry_success" if judged.again else "validated")
     if member.cancel_at is None and member.attempts + 1 < retries.max_attempts:
         not_before = now + _pause(member, retries)
+        kept = answered.ending if retries.invalid_output == "retry" else None
         return replace(
-            answered, ending=None, saved_usd=None, trouble=INVALID_OUTPUT, not_before=not_before, output="retried"
+            answered,
+            ending=None,
+            saved_usd=None,
+            trouble=INVALID_OUTPUT,
+            not_before=not_before,
+            output="retried",
+            kept=kept,
         )
     if retries.invalid_output != "fail":
         return replace(answered, output="served")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from gateway.records import RequestState
 from gateway.store.boots import Boots
 from gateway.store.database import Database, Params, Row, Session
-from gateway.store.endings import put_results
+from gateway.store.endings import at_last, keep, kept, put_results
 from gateway.store.naming import own_id
-from gateway.store.rows import LaneKey
+from gateway.store.rows import Ending, LaneKey
 from gateway.store.shipping import AskableLane, Claimed, Member, Settled, Settlement
 from gateway.store.totals import LaneTotals
 
@@ -101,11 +101,14 @@ def _settle(session: Session, claimed: Claimed, settlement: Settlement, boot: in
     if settlement.ending is None:
         params: Params = {"seq": seq, "not_before": settlement.not_before, "trouble": settlement.trouble}
         session.run("return_asked", params)
+        if settlement.kept is not None:
+            keep(session, [(seq, settlement.kept)])
         return None
-    if row[9] is not None:
+    answer = kept(session, [seq]).get(seq)
+    if row[9] is not None or answer is not None:
         # The outcome that was stored with the wish to cancel has not come true.
         session.run("forget_result", {"seq": seq})
-    ending = settlement.ending
+    ending = at_last(settlement.ending, answer)
     outcome: Params = {
         "seq": seq,
         "state": ending.state.value,
@@ -115,7 +118,7 @@ def _settle(session: Session, claimed: Claimed, settlement: Settlement, boot: in
         "result": put_results(session, [ending])[0],
     }
     session.run("end_asked", outcome)
-    return _settled(row, settlement.n, ending.state)
+    return _settled(row, settlement.n, ending.state, ending if ending is answer else None)
 
 
 def _end_wished(session: Session, seq: int, now: float) -> Settled | None:
@@ -136,8 +139,10 @@ def _leave_window(session: Session, row: Row) -> None:
         totals.apply(session)
 
 
-def _settled(row: Row, n: int, state: RequestState) -> Settled:
-    return Settled(seq=row[0], n=n, state=state, fingerprint=row[6], ordinal=row[7], no_store=bool(row[8]))
+def _settled(row: Row, n: int, state: RequestState, instead: Ending | None = None) -> Settled:
+    return Settled(
+        seq=row[0], n=n, state=state, fingerprint=row[6], ordinal=row[7], no_store=bool(row[8]), instead=instead
+    )
 
 
 def _book(session: Session, claimed: Claimed, settlement: Settlement, *, delivered: bool) -> None:

@@ -9,7 +9,7 @@ from gateway.errors import StaleEpoch
 from gateway.records import RequestState
 from gateway.store.batch_rows import read_batch
 from gateway.store.database import Row, Session, json_array
-from gateway.store.endings import put_results
+from gateway.store.endings import at_last, kept, put_results
 from gateway.store.rows import Ending
 from gateway.store.shipping import BatchRow, Cut, Settled
 from gateway.store.totals import LaneTotals
@@ -74,10 +74,12 @@ def dissolve(
     return [], settled
 
 
-def settled_member(member: Row, state: RequestState) -> Settled:
+def settled_member(member: Row, state: RequestState, instead: Ending | None = None) -> Settled:
     """What the collector is told of a member (a row of the queries `members_*`) that has ended."""
     n, seq, _, fingerprint, ordinal, no_store = member
-    return Settled(seq=seq, n=n, state=state, fingerprint=fingerprint, ordinal=ordinal, no_store=bool(no_store))
+    return Settled(
+        seq=seq, n=n, state=state, fingerprint=fingerprint, ordinal=ordinal, no_store=bool(no_store), instead=instead
+    )
 
 
 def end_members(
@@ -87,8 +89,11 @@ def end_members(
 
     `answered`: their lines came back from the provider, which counts as an attempt.
     """
+    answers = kept(session, [member[1] for member, _, _ in outcomes])
     # An outcome that was stored with a wish to cancel has not come true.
-    session.run_many("forget_result", ({"seq": member[1]} for member, _, _ in outcomes if member[2]))
+    forgotten = [member[1] for member, _, _ in outcomes if member[2] or member[1] in answers]
+    session.run_many("forget_result", ({"seq": seq} for seq in forgotten))
+    outcomes = [(member, at_last(ending, answers.get(member[1])), trouble) for member, ending, trouble in outcomes]
     results = put_results(session, (ending for _, ending, _ in outcomes))
     session.run_many(
         "end_member",
@@ -105,7 +110,10 @@ def end_members(
             for (member, ending, trouble), result in zip(outcomes, results, strict=True)
         ),
     )
-    return [settled_member(member, ending.state) for member, ending, _ in outcomes]
+    return [
+        settled_member(member, ending.state, ending if ending is answers.get(member[1]) else None)
+        for member, ending, _ in outcomes
+    ]
 
 
 def end_wished(session: Session, members: Sequence[Row], now: float) -> list[Settled]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.errors import LedgerError, StaleEpoch
 from gateway.store.database import Row, Session, json_array
+from gateway.store.endings import keep
 from gateway.store.lanes import NO_TARGET, TARGET_GROWTH, TOKEN_LIMIT
 from gateway.store.rows import Ending
 from gateway.store.sealing import end_members, end_wished
@@ -27,8 +28,13 @@ def settle(session: Session, batch: BatchRow, settlements: Sequence[Settlement],
     for settlement in settlements:
         first.setdefault(settlement.n, settlement)
     # A line that was settled before keeps its row, and its request is no member any more: nothing happens to either.
-    session.run_many("insert_line", (_line(batch.id, line, members.get(line.n)) for line in first.values()))
-    return _move_members(session, first, members, now)
+    settled = _move_members(session, first, members, now)
+    instead = {request.n: request.instead for request in settled}
+    session.run_many(
+        "insert_line",
+        (_line(batch.id, line, members.get(line.n), instead.get(line.n) or line.ending) for line in first.values()),
+    )
+    return settled
 
 
 def _move_members(
@@ -37,6 +43,7 @@ def _move_members(
     ended: list[tuple[Row, Ending, str | None]] = []
     wished: list[Row] = []
     returned = []
+    answers = []
     for n, settlement in new.items():
         member = members.get(n)
         if member is None:
@@ -47,7 +54,10 @@ def _move_members(
             wished.append(member)
         else:
             returned.append({"seq": member[1], "not_before": settlement.not_before, "trouble": settlement.trouble})
+            if settlement.kept is not None:
+                answers.append((member[1], settlement.kept))
     session.run_many("return_member", returned)
+    keep(session, answers)
     return end_members(session, ended, now, answered=True) + end_wished(session, wished, now)
 
 
@@ -67,8 +77,10 @@ def refuse_unsettled(session: Session, batch: BatchRow) -> None:
         raise LedgerError(f"batch {batch.marker} has lines that are not settled: settle the missing ones first")
 
 
-def _line(batch_id: int, settlement: Settlement, member: Row | None) -> dict[str, str | int | float | None]:
-    usage, ending = settlement.usage, settlement.ending
+def _line(
+    batch_id: int, settlement: Settlement, member: Row | None, ending: Ending | None
+) -> dict[str, str | int | float | None]:
+    usage = settlement.usage
     wasted = member is None or settlement.wasted
     return {
         "batch": batch_id,

@@ -182,6 +182,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     billed: bool = False
     #: The word for what was found of an answer that its request wanted in a form, for counting; None: nothing was looked for.
     output: str | None = None
+    #: An answer that is kept for a request that goes back, to be served if no better one comes.
+    kept: Ending | None = None
 
     @property
     def wasted(self) -> bool:
@@ -199,6 +201,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     #: None: it has no slot and is not cached.
     ordinal: int | None
     no_store: bool
+    #: The answer that was kept for want of a better one, if it ended with that and not as it was settled.
+    instead: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

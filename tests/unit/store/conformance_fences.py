@@ -37,6 +37,7 @@ MOVES_OF_A_REQUEST = (
     "end_asked",
     "end_wished_queued",
     "return_asked",
+    "keep_answer",
 )
 
 
