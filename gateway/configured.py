@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from gateway.clock import Clock
 from gateway.config import CORE_KEYS, ProviderTable
 from gateway.config.tables import secrets_of
-from gateway.logs import Redactor, traced, without_credentials
+from gateway.logs import Redactor, traced
+from gateway.places import place_of
 from gateway.provider import Provider, ProviderSettings
 from gateway.records import Limits
 from gateway.store.rows import SIMULATED, LaneKey
@@ -94,9 +95,9 @@ class ConfiguredProvider:
     def home(self) -> str:
         """Where its batches live: its base URL; for a simulator, whose port changes with every start, that it is one.
 
-        Stored with every batch, so without a user and a password, which are no part of the place.
+        Stored with every batch, so without a user and a password, and however the address is written.
         """
-        return f"sandbox:{self.name}" if self.table.sandbox else without_credentials(self.base_url)
+        return f"sandbox:{self.name}" if self.table.sandbox else place_of(self.base_url)
 
     @property
     def price_address(self) -> str:

@@ -42,18 +42,11 @@ _SECRET_SHAPES = (
         r"(?i)(?<![a-z])(?:(?:api|access|x-api)[-_]?)?(?:key|token|secret|password)[\"']?\s*[=:]\s*[\"']?[^\s\"'&,;]{6,}"
     ),
 )
-#: What may stand before the host in an address.
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 #: Shorter secrets are left in texts: cutting every "test" out of them would leave nothing readable.
 _SHORTEST_SECRET = 6
 _DEEPEST = 6
 #: Exceptions whose words name files, columns and modules. Any other may quote what it was given.
 _PLAIN_WORDS = (LedgerError, PluginFault, sqlite3.Error, ImportError)
-
-
-def without_credentials(address: str) -> str:
-    """An address less the user and password that may stand before its host."""
-    return _CREDENTIALS.sub("", address, count=1)
 
 
 class Redactor:

@@ -22,6 +22,8 @@ FLOORS = {
     "errors": 0,
     "clock": 0,
     "fingerprint": 0,
+    # An address, written in one way.
+    "places": 0,
     "provider": 1,
     "hookspecs": 1,
     # What failed calls mean, for authors of plugins: errors are all that it knows.

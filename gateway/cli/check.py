@@ -12,7 +12,7 @@ import click
 
 from gateway.cli.output import Column, config_option, ignored_config_option, json_option, show_list
 from gateway.config import is_loopback
-from gateway.logs import without_credentials
+from gateway.places import without_credentials
 from gateway.routing import Router
 
 if TYPE_CHECKING:

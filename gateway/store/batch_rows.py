@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from gateway.logs import without_credentials
+from gateway.places import place_of
 from gateway.records import BatchState, RemoteState
 from gateway.store.database import Params, Row, Session
 from gateway.store.rows import LaneKey
@@ -91,8 +91,8 @@ def _batch(row: Row) -> BatchRow:
         lane_id=row[2],
         lane=LaneKey(provider=row[3], endpoint=row[4], model=row[5], kind=row[36]),
         account=row[6],
-        # Earlier versions stored it with the user and password in it.
-        base_url=without_credentials(row[7]),
+        # Earlier versions stored it as it was written, with the user and password in it.
+        base_url=place_of(row[7]),
         state=BatchState(row[8]),
         epoch=row[9],
         count=row[10],

@@ -53,6 +53,19 @@ async def test_a_batch_of_an_earlier_version_finds_its_provider(tmp_path: Path) 
         assert stored.base_url == "https://models.test/v1"
 
 
+async def test_a_batch_finds_a_place_that_is_written_otherwise(tmp_path: Path) -> None:
+    """A base_url that is tidied up is the same place, also for a batch of an earlier version: it goes on there."""
+    async with open_rig(tmp_path) as rig:
+        batch = await sealed(rig, "a")
+        rig.router.providers["fake"].base_url = "https://models.test/v1"
+        await rig.ledger.database.write(
+            lambda session: session._connection.execute(  # type: ignore[attr-defined]
+                "UPDATE batches SET base_url = 'https://Models.test:443/v1/'"
+            )
+        )
+        assert await rig.upstream.side(await again(rig, batch)) is not None
+
+
 @pytest.mark.parametrize(("attribute", "value"), [("account", "another"), ("_reason", "set the variable X")])
 async def test_a_batch_whose_provider_is_not_usable_is_parked(attribute: str, value: str, tmp_path: Path) -> None:
     """Another account, or a provider that is disabled: the batch stays where it is and says why."""
