@@ -80,8 +80,10 @@ def choose(slots: Sequence[Slot], ask: Ask, now: float) -> Choice:
     else:
         rules += [_retry, _general] if ask.retry else [_general]
     counting = [slot for slot in slots if counts(slot, ask, now)]
+    live = [slot for slot in counting if not slot.cancelling]
     for rule in rules:
-        slot = rule(slots if rule is _owed else counting, now)
+        # Whoever asked again after a cancel has a live slot of his own: a retry of that call must not end with the other.
+        slot = rule(slots, now) if rule is _owed else rule(live, now) or rule(counting, now)
         if slot is not None:
             return _give(slot)
     return Absent() if ask.only_if_cached else New()

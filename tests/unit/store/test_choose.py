@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -95,33 +96,34 @@ def model(all_slots: list[Slot], ask: Ask) -> Choice:  # noqa: C901 - it reads a
     def in_turn(each: Slot) -> tuple[float, ...]:
         return each.deliveries, 0 if finished[each.seq] else 1, each.ordinal
 
+    def by_waiters(each: Slot) -> tuple[float, ...]:
+        return each.waiters, each.ordinal
+
+    def told_last(some: list[Slot]) -> list[Slot]:
+        told = [each for each in some if within(each.last_delivered_at, 600)]
+        return sorted(told, key=lambda each: (-(each.last_delivered_at or 0), each.ordinal))
+
     owed = [each for each in all_slots if finished[each.seq] and each.owed_until is not None and each.owed_until > NOW]
     fit = [each for each in all_slots if matches(each)]
-    mine = [each for each in fit if each.given]
-    latest = max((each.last_delivered_at or 0 for each in fit if within(each.last_delivered_at, 600)), default=None)
-    latest_of_mine = max(
-        (each.last_delivered_at or 0 for each in mine if within(each.last_delivered_at, 600)), default=None
-    )
+    live = [each for each in fit if finished[each.seq] or not each.cancelling]
     preferences: list[list[Slot]] = [sorted(owed, key=in_turn)]
     if ask.only_if_cached:
         stored = [each for each in fit if finished[each.seq]]
         preferences += [sorted((each for each in stored if not each.held), key=in_turn), sorted(stored, key=in_turn)]
     elif ask.run is None:
-        if ask.retry:
-            preferences.append(sorted((each for each in fit if not each.held and not each.deliveries), key=in_turn))
-            preferences.append(
-                sorted((each for each in fit if each.held), key=lambda each: (each.waiters, each.ordinal))
-            )
-            preferences.append([each for each in fit if each.last_delivered_at == latest and latest is not None])
+        for some in (live, fit) if ask.retry else ():
+            preferences.append(sorted((each for each in some if not each.held and not each.deliveries), key=in_turn))
+            preferences.append(sorted((each for each in some if each.held), key=by_waiters))
+            preferences.append(told_last(some))
         preferences.append(sorted((each for each in fit if not each.held), key=in_turn))
     else:
-        preferences.append([each for each in mine if not each.given_delivered and not each.given_held])
-        if ask.retry:
-            preferences.append(
-                sorted((each for each in mine if each.given_held), key=lambda each: (each.waiters, each.ordinal))
-            )
-            preferences.append([each for each in mine if each.last_delivered_at == latest_of_mine is not None])
-        preferences.append([each for each in fit if not each.given])
+        for some in (live, fit):
+            mine = [each for each in some if each.given]
+            preferences.append([each for each in mine if not each.given_delivered and not each.given_held])
+            if ask.retry:
+                preferences.append(sorted((each for each in mine if each.given_held), key=by_waiters))
+                preferences.append(told_last(mine))
+        preferences += [[each for each in some if not each.given] for some in (live, fit)]
     for preference in preferences:
         if preference:
             chosen = preference[0]
@@ -253,8 +255,21 @@ def test_what_is_being_cancelled_is_as_good_as_cancelled() -> None:
     assert choose([unwanted], Ask(), NOW) == choose([unwanted], Ask(run="one"), NOW) == New()
     assert choose(pool, Ask(), NOW) == choose(pool, Ask(run="one"), NOW) == Take(pool[1])
     assert choose([unwanted], Ask(retry=True), NOW) == Take(unwanted)
+    assert choose(pool, Ask(retry=True), NOW) == Take(pool[1])
     assert not name_matches(unwanted, Ask(), NOW)
     assert name_matches(unwanted, Ask(retry=True), NOW)
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("run", [None, "one"])
+def test_the_retry_of_a_call_after_a_cancel_finds_its_own(run: str | None, *, held: bool) -> None:
+    """Who asked anew after a cancel and asks once more, since the socket broke, is not given the end of what was cancelled."""
+    marks: dict[str, object] = {"given": True, "given_held": held} if run else {}
+    cancelled = slot(0, cancelling=True, given=run is not None)
+    own = slot(1, held=held, waiters=int(held), **marks)
+    chosen = choose([cancelled, own], Ask(retry=True, run=run), NOW)
+
+    assert chosen == (Join if held else Take)(own)
 
 
 def test_no_cache_finds_only_what_it_left_itself() -> None:
