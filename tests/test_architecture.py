@@ -55,6 +55,7 @@ FLOORS = {
     "troubles": 3,
     "upstream": 3,
     "dissolving": 3,
+    "unfound": 3,
     # What every way of settling tells callers, cache and metrics.
     "delivery": 3,
     "candidates": 3,

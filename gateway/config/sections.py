@@ -128,7 +128,9 @@ class Retries:
 
     max_attempts: int = setting(3, "how often a line may fail retriably before its request fails", at_least=1)
     quarantine_seconds: float = setting(
-        900.0, "how long a batch must stay unlisted before a lost create is repeated", at_least=0
+        900.0,
+        "how long a batch must stay unlisted before a lost create is repeated; twice as long each time, up to 16 times",
+        at_least=0,
     )
     invalid_output: str = setting(
         "accept",

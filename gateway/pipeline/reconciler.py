@@ -1,27 +1,26 @@
 """Find out whether a provider has a batch that may or may not have been created.
 
-Takes batches in `reconciling`, and those in `submitting` whose process died; leaves them in `submitted` (found), or
-in `sealed` (surely not there: sent again under the same marker). If the process dies half-way the batch is still
-`reconciling`, and the quarantine starts anew. One that was cancelled whole and is not, or cannot be, found ends.
+Takes batches in `reconciling`, and those in `submitting` whose process died; leaves them in `submitted` (found). What
+becomes of those that are surely not there, or of which that cannot be known, is in `unfound`. If the process dies half-way
+the batch is still `reconciling`, and the quarantine starts anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from gateway.candidates import Weighed, weigh
 from gateway.config import Retries
-from gateway.endings import failure
 from gateway.errors import PluginFault, ProviderError
 from gateway.pipeline.waiters import Waiters
-from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState
-from gateway.store.rows import Ending
-from gateway.store.shipping import BatchRow
+from gateway.records import BatchState, RemoteBatch, RemoteState
+from gateway.store.shipping import BatchRow, Settled
 from gateway.tasks import Tasks, wait_for_event
 from gateway.troubles import LOST_TROUBLES, OUT_OF_SIGHT, PARK_SECONDS, is_out_of_sight, pause_after, trouble
 from gateway.turns import Turns
+from gateway.unfound import Unfound, patience
 from gateway.upstream import Side, Upstream
 
 TICK_SECONDS = 2.0
@@ -53,6 +52,7 @@ class Reconciler:
         self._retries = retries
         self._doubted = doubted
         self._submitted = submitted
+        self._unfound = Unfound(upstream, retries)
         self._first_empty: dict[int, float] = {}
         #: How often a batch was found again under the name by which the provider had not known it.
         self._listed_only: Counter[int] = Counter()
@@ -107,11 +107,11 @@ class Reconciler:
     async def _hold(self, batch: BatchRow, side: Side, candidates: Sequence[RemoteBatch]) -> None:
         """It may be there, and only its results can tell: whatever the operator wishes about doubt, nothing is sent again."""
         running = [each for each in candidates if each.state is RemoteState.RUNNING]
-        if self._given_up(batch):
-            await self._expire(batch, side)
+        if self._unfound.is_given_up(batch):
+            await self._over(batch, self._unfound.expire(batch, side))
         elif batch.cancel_at is not None and not running:
             # Nobody will ever know, and nobody wants it.
-            await self._let_be(batch, side)
+            await self._over(batch, self._unfound.let_be(batch, side))
         elif running:
             await self._upstream.park(batch, _held(len(running)), LOOK_AGAIN_SECONDS)
         else:
@@ -128,8 +128,8 @@ class Reconciler:
         if remotes[0].remote_id == batch.remote_id:
             # The list has it and the poll had not: that may go on, and must neither be quick nor without an end.
             self._listed_only[batch.id] += 1
-            if self._listed_only[batch.id] >= LOST_TROUBLES and self._given_up(batch):
-                await self._expire(batch, side)
+            if self._listed_only[batch.id] >= LOST_TROUBLES and self._unfound.is_given_up(batch):
+                await self._over(batch, self._unfound.expire(batch, side))
                 return
             poll_at += LOOK_AGAIN_SECONDS
         await self._ledger.batches.submitted(batch, remotes[0], now, poll_at)
@@ -160,19 +160,20 @@ class Reconciler:
     async def _nothing(self, batch: BatchRow, side: Side) -> None:
         """A whole listing without it. Only the second one, a quarantine after the first, is believed.
 
-        Times are monotonic and of this process: a clock that is set, or a restart, only makes the quarantine longer.
+        The quarantine grows with every create that was in vain. Times are monotonic and of this process: a clock that is set,
+        or a restart, only makes it longer.
         """
         mono = self._upstream.clock.monotonic()
         seen_before = batch.id in self._first_empty
-        left = self._first_empty.setdefault(batch.id, mono) + self._retries.quarantine_seconds - mono
+        quarantine = self._retries.quarantine_seconds * patience(batch)
+        left = self._first_empty.setdefault(batch.id, mono) + quarantine - mono
+        believed = seen_before and left <= 0
         if await self._all_gone(batch):
-            await self._out_of_sight(batch, side, believed=seen_before and left <= 0)
-        elif seen_before and left <= 0 and self._retries.ambiguous == "fail":
-            await self._fail(batch, side)
-        elif (seen_before and left <= 0) or self._retries.ambiguous == "resubmit":
-            await self._send_again(batch, side)
+            await self._out_of_sight(batch, side, believed=believed)
+        elif believed or self._unfound.hurries(batch):
+            await self._over(batch, self._unfound.not_there(batch, side))
         else:
-            pause = min(max(left, 0.0), LOOK_AGAIN_SECONDS)
+            pause = min(max(left, 0.0), LOOK_AGAIN_SECONDS * patience(batch))
             retry_at = self._upstream.clock.now() + pause
             reason = NOT_SHOWN if is_out_of_sight(batch) else batch.parked_reason
             await self._ledger.batches.release(batch, retry_at=retry_at, parked_reason=reason, troubles=0)
@@ -197,65 +198,18 @@ class Reconciler:
     async def _out_of_sight(self, batch: BatchRow, side: Side, *, believed: bool) -> None:
         """All are gone at once, as under a wrong key: never sent again, but ended by a wish to cancel, or by its age."""
         if believed and batch.cancel_at is not None:
-            await self._let_be(batch, side)
-        elif believed and self._given_up(batch):
-            await self._expire(batch, side)
+            await self._over(batch, self._unfound.let_be(batch, side))
+        elif believed and self._unfound.is_given_up(batch):
+            await self._over(batch, self._unfound.expire(batch, side))
         else:
             reason = f"{OUT_OF_SIGHT}; if they are right, give this one up: `batchway cancel --batch {batch.id}`"
             await self._upstream.park(batch, reason, PARK_SECONDS)
 
-    def _given_up(self, batch: BatchRow) -> bool:
-        """Whether its requests have waited for as long as anybody waits."""
-        return self._upstream.clock.now() - batch.sealed_at >= self._retries.give_up_hours * 3600
-
-    async def _send_again(self, batch: BatchRow, side: Side) -> None:
-        if batch.cancel_at is not None:
-            await self._let_be(batch, side)
-            return
+    async def _over(self, batch: BatchRow, end: Coroutine[object, object, list[Settled]]) -> None:
+        """Nothing is to be found out about it any more, or everything anew; whoever waits for what ended is told."""
         self._first_empty.pop(batch.id, None)
         self._upstream.looked_for.discard(batch.id)
-        self._upstream.metrics.reconciliations.of(side.provider.name, "not_there").inc()
-        self._upstream.log(batch).warning("batch_not_found", submissions=batch.submissions)
-        await self._ledger.batches.reseal(batch, self._upstream.clock.now(), "not found at the provider", 0)
-        self._upstream.sealed.set()
-
-    async def _let_be(self, batch: BatchRow, side: Side) -> None:
-        """Every line of it was cancelled: it is not looked for, nor sent, any more."""
-        self._upstream.log(batch).warning("batch_let_be", submissions=batch.submissions)
-        await self._dissolve(batch, side, "cancelled", None)
-
-    async def _expire(self, batch: BatchRow, side: Side) -> None:
-        """Nobody will know in time: nothing waits for ever."""
-        self._upstream.log(batch).error("batch_given_up", submissions=batch.submissions, lines=batch.count)
-        ending = failure(
-            "expired",
-            "It could not be found out within "
-            f"{self._retries.give_up_hours:g} hours (retries.give_up_hours) whether the provider has this request.",
-            state=RequestState.EXPIRED,
-            provider=batch.lane.provider,
-            batch=batch.id,
-        )
-        await self._dissolve(batch, side, "given_up", ending)
-
-    async def _fail(self, batch: BatchRow, side: Side) -> None:
-        """By the operator's wish (`ambiguous = "fail"`): nobody pays twice, and nobody gets an answer."""
-        ending = failure(
-            "attempts_exhausted",
-            "It is not known whether the provider has this request, and the gateway is set not to send it again "
-            '(retries.ambiguous = "fail").',
-            provider=batch.lane.provider,
-            batch=batch.id,
-        )
-        await self._dissolve(batch, side, "failed", ending)
-
-    async def _dissolve(self, batch: BatchRow, side: Side, outcome: str, ending: Ending | None) -> None:
-        """End what is left of a batch; without an `ending`, what was not cancelled goes back to its lane."""
-        self._first_empty.pop(batch.id, None)
-        self._listed_only.pop(batch.id, None)
-        self._upstream.looked_for.discard(batch.id)
-        self._upstream.metrics.reconciliations.of(side.provider.name, outcome).inc()
-        refused = {} if ending is None else dict.fromkeys(range(batch.count), ending)
-        _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), refused)
+        settled = await end
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
 
 

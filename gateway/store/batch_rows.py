@@ -89,7 +89,7 @@ def _batch(row: Row) -> BatchRow:
         id=row[0],
         marker=row[1],
         lane_id=row[2],
-        lane=LaneKey(provider=row[3], endpoint=row[4], model=row[5], kind=row[36]),
+        lane=LaneKey(provider=row[3], endpoint=row[4], model=row[5], kind=row[38]),
         account=row[6],
         # Earlier versions stored it as it was written, with the user and password in it.
         base_url=place_of(row[7]),
@@ -121,4 +121,6 @@ def _batch(row: Row) -> BatchRow:
         cancel_at=row[33],
         discarded=bool(row[34]),
         parked_since=row[35],
+        unfound=row[36],
+        vanished=row[37],
     )

@@ -149,7 +149,13 @@ def _split(
         )  # fmt: skip
         session.run("reseal_part", {"batch": batch.id, "part": part, "count": share})
         totals = session.row("part_totals", {"batch": part}) or (share, 0, 0)
-        session.run("size_batch", {"batch": part, "count": totals[0], "size": totals[1], "tokens": totals[2]})
+        session.run(
+            "size_batch",
+            {
+                "batch": part, "count": totals[0], "size": totals[1], "tokens": totals[2],
+                "unfound": batch.unfound, "vanished": batch.vanished,
+            },
+        )  # fmt: skip
         sealed.append(read_batch(session, part))
     return [row for row in sealed if row is not None]
 

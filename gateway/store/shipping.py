@@ -118,6 +118,10 @@ class BatchRow:
     discarded: bool = False
     #: Since when there is a `parked_reason`; None: there is none, or an earlier version wrote it.
     parked_since: float | None = None
+    #: Creates that ended in doubt, and after which it was certainly not there; a half has those of the whole, too.
+    unfound: int = 0
+    #: How often the provider had it, and after that certainly not any more; of a half likewise.
+    vanished: int = 0
 
     @property
     def account_key(self) -> str:

@@ -36,14 +36,15 @@ WHERE requests.seq = w.seq;
 SELECT count(*), coalesce(sum(size), 0), coalesce(sum(tokens), 0) FROM requests WHERE batch = :batch AND state = 'batched';
 
 -- name: size_batch
-UPDATE batches SET count = :count, size = :size, tokens = :tokens WHERE id = :batch;
+UPDATE batches SET count = :count, size = :size, tokens = :tokens, unfound = :unfound, vanished = :vanished
+WHERE id = :batch;
 
 -- name: batch
 SELECT b.id, b.marker, b.lane, l.provider, l.endpoint, l.model, b.account, b.base_url, b.state, b.epoch, b.count, b.size,
        CAST(b.tokens * l.token_factor AS INTEGER), b.sealed_at, b.file_id, b.remote_id, b.remote_state, b.remote_notes,
        b.submissions, b.first_sent_at, b.last_sent_at, b.submitted_at, b.remote_created_at, b.ended_at, b.collected_at,
        b.total, b.done, b.ambiguous, b.fetches, b.fetched, b.troubles, b.parked_reason, b.retry_at, b.cancel_at,
-       b.discarded, CASE WHEN b.parked_reason IS NOT NULL THEN b.parked_since END, l.kind
+       b.discarded, CASE WHEN b.parked_reason IS NOT NULL THEN b.parked_since END, b.unfound, b.vanished, l.kind
 FROM batches b JOIN lanes l ON l.id = b.lane WHERE b.id = :id;
 
 -- name: claimable
@@ -84,8 +85,9 @@ UPDATE batches SET state = 'submitted', owner = NULL, submitted_at = coalesce(su
 WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');
 
 -- name: reseal
--- What will be sent again has its own age.
-UPDATE batches SET state = 'sealed', owner = NULL, submitted_at = NULL, retry_at = :retry_at, parked_reason = :reason,
+-- What will be sent again has its own age. From reconciling its last create was in vain, or what it made has vanished.
+UPDATE batches SET unfound = unfound + (state = 'reconciling' AND submitted_at IS NULL),
+    vanished = vanished + (state = 'reconciling' AND submitted_at IS NOT NULL), state = 'sealed', owner = NULL, submitted_at = NULL, retry_at = :retry_at, parked_reason = :reason,
     troubles = :troubles,
     parked_since = CASE WHEN parked_reason IS NULL THEN :now ELSE coalesce(parked_since, :now) END
 WHERE id = :id AND epoch = :epoch AND state IN ('submitting', 'reconciling');

@@ -1,8 +1,12 @@
 -- Step 2. Since when a batch is parked: reasons come and go, and an operator asks how long it has been standing there.
--- And what is under way is found without reading what is over.
+-- How often it was sent in vain: that must come to an end. And what is under way is found without reading what is over.
 
 -- Of a batch with a parked_reason; null: it was parked before this step was done.
 ALTER TABLE batches ADD COLUMN parked_since REAL;
+-- Creates that ended in doubt and made nothing.
+ALTER TABLE batches ADD COLUMN unfound INTEGER NOT NULL DEFAULT 0;
+-- How often the provider had it and forgot it.
+ALTER TABLE batches ADD COLUMN vanished INTEGER NOT NULL DEFAULT 0;
 
 -- In whose words the requests of a lane are written, kind: the provider's, after sandbox: where a simulator answers. Of older
 -- lanes only the latter is known, by their batches.

@@ -11,7 +11,7 @@ from gateway.records import BatchState, RequestState
 from gateway.store.batches import SETTLE_AT_MOST
 from gateway.store.rows import Ask
 from gateway.store.shipping import Settlement, Usage
-from tests.unit.store.scenery import CANCELLED, REFUSED, Desk, arrival, failure, returned, settled
+from tests.unit.store.scenery import CANCELLED, REFUSED, Desk, arrival, failure, remote, returned, settled
 
 
 class SettlingConformance:
@@ -166,12 +166,24 @@ class SettlingConformance:
         assert list(lines.values()) == expected
         assert await desk.ledger.lanes.windows(desk.clock.now()) == []
 
+    async def test_what_was_in_vain_is_counted(self, desk: Desk) -> None:
+        """Creates in doubt that made nothing, and batches that vanished; a refused create is neither; halves count on."""
+        batches, now = desk.ledger.batches, desk.clock.now()
+        batch = await batches.reseal(await desk.claimed(BatchState.SUBMITTING, 2), now, "status 429")
+        batch = await batches.doubt(await batches.intend(await desk.claim(batch.id), now), "timeout", now)
+        batch = await batches.reseal(await desk.claim(batch.id), now)
+        sent = await batches.submitted(await batches.intend(await desk.claim(batch.id), now), remote(), now, now)
+        batch = await batches.doubt(await desk.claim(sent.id), "missing", now)
+        batch = await batches.reseal(await desk.claim(batch.id), now)
+        assert (batch.submissions, batch.unfound, batch.vanished) == (3, 1, 1)
+
+        halves, _ = await batches.dissolve(await desk.claim(batch.id), now, {}, [desk.marker(), desk.marker()])
+        assert [(half.submissions, half.unfound, half.vanished) for half in halves] == [(0, 1, 1)] * 2
+
     async def test_what_goes_to_the_cache_is_told(self, desk: Desk) -> None:
         """The collector learns fingerprint and place of each sample, and which must not be kept."""
         await desk.admit(arrival("a"), arrival("b", ask=Ask(no_store=True)), arrival("c", custom_id="n"))
         batches, now = desk.ledger.batches, desk.clock.now()
-        from tests.unit.store.scenery import remote
-
         batch = await batches.intend(await desk.claim((await desk.seal()).id), now)
         batch = await desk.claim((await batches.submitted(batch, remote(), now, now)).id)
         batch = await desk.claim((await batches.ended(batch, remote(), now)).id)
