@@ -21,6 +21,7 @@ from gateway.configured import ConfiguredProvider, log_fault
 from gateway.errors import PluginFault, ProviderError, Unauthorised
 from gateway.metrics import Metrics
 from gateway.records import RemoteBatch, Result
+from gateway.store.rows import LaneKey
 from gateway.store.shipping import account_key
 
 #: A breaker never stays open longer than this.
@@ -37,6 +38,8 @@ _RETURNS: Mapping[str, tuple[type, ...]] = MappingProxyType(
         "complete": (Result,),
     }
 )
+#: Verbs for which a key may be no good, for want of rights or money, that is good for all others.
+_SENDING = frozenset({"submit", "upload"})
 
 T = TypeVar("T")
 
@@ -86,6 +89,14 @@ class Breaker:
         self.creates_from = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Why a lane's creates are not tried, and until when. Monotonic."""
+
+    until: float
+    reason: str
+
+
 @dataclass(slots=True)
 class Account:
     """What may be asked with one table's key: its account's breaker, and its own stop when the key is refused.
@@ -99,23 +110,33 @@ class Account:
     refusal: str = ""
     #: The key was refused, and nothing has gone well since.
     key_refused: bool = False
+    #: Something has gone well with the key since it was last refused.
+    key_works: bool = False
+    #: Lanes whose creates were refused, for want of rights or money, while the key was good for other calls.
+    stops: dict[LaneKey, Stop] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
         """Why nothing may be asked, or created, now; empty when nothing has gone wrong."""
         return self.breaker.reason if self.may_call() else self.refusal
 
-    def may_create(self) -> bool:
-        """Whether a create (and a seal) may be tried now."""
-        return self.may_call() and not self.breaker.seconds_left()
+    def reason_in(self, lane: LaneKey) -> str:
+        """As `reason`, of what may be created in that lane."""
+        stopped = self.may_call() and self._seconds_stopped(lane)
+        return self.stops[lane].reason if stopped else self.reason
+
+    def may_create(self, lane: LaneKey | None = None) -> bool:
+        """Whether a create (and a seal) may be tried now, in that lane."""
+        return not self.seconds_left(lane)
 
     def may_call(self) -> bool:
         """Whether anything may be asked with this key now."""
         return not self._seconds_without_key()
 
-    def seconds_left(self) -> float:
-        """How long until a create may be tried."""
-        return max(self._seconds_without_key(), self.breaker.seconds_left())
+    def seconds_left(self, lane: LaneKey | None = None) -> float:
+        """How long until a create may be tried, in that lane."""
+        stopped = self._seconds_stopped(lane) if lane else 0.0
+        return max(self._seconds_without_key(), self.breaker.seconds_left(), stopped)
 
     def create_failed(self, reason: str, retry_after: float | None = None) -> float:
         """A create did not go through: stop creates, longer each time. Returns for how many seconds."""
@@ -137,7 +158,24 @@ class Account:
         self.calls_from = self.breaker.clock.monotonic() + self.unauthorised_seconds
         self.refusal = f"unauthorised: {reason}"
         self.key_refused = True
+        self.key_works = False
         return self.unauthorised_seconds
+
+    def not_allowed(self, lane: LaneKey, reason: str) -> float:
+        """A create of that lane, or an upload for one, was refused. Returns for how many seconds its batches wait.
+
+        Where the key was not refused altogether, the lane alone stops: a model that a project may not use is no reason for
+        anybody else to wait.
+        """
+        if self.may_call():
+            now = self.breaker.clock.monotonic()
+            self.stops = {other: stop for other, stop in self.stops.items() if stop.until > now}
+            self.stops[lane] = Stop(until=now + self.unauthorised_seconds, reason=f"unauthorised: {reason}")
+        return self.seconds_left(lane)
+
+    def _seconds_stopped(self, lane: LaneKey) -> float:
+        stop = self.stops.get(lane)
+        return 0.0 if stop is None else max(0.0, stop.until - self.breaker.clock.monotonic())
 
     def _seconds_without_key(self) -> float:
         return max(0.0, self.calls_from - self.breaker.clock.monotonic())
@@ -177,16 +215,14 @@ class Accounts:
 
         Raises the plugin's `ProviderError`; `TimeoutError` when the time is up; `PluginFault` for everything else, also for an
         answer that the verb does not have, with the traceback logged under the plugin's name; `OSError` as it is when our own
-        disk is full or fails. A refused key stops the account.
+        disk is full or fails. A refused key stops the account; where it is no good for a create, and good for other calls,
+        nothing stops here.
         """
         try:
             async with asyncio.timeout(at_most_seconds):
                 answer = await work
         except Unauthorised as error:
-            seconds = self.of(provider).unauthorised(error.reason)
-            structlog.get_logger().warning(
-                "key_refused", provider=provider.name, verb=verb, reason=error.reason, seconds=seconds
-            )
+            self._refused(provider, verb, error)
             raise
         except (ProviderError, TimeoutError):
             raise
@@ -210,7 +246,16 @@ class Accounts:
         account = self.of(provider)
         if account.may_call():
             account.key_refused = False
+            account.key_works = True
         return answer
+
+    def _refused(self, provider: ConfiguredProvider, verb: str, error: Unauthorised) -> None:
+        account, log = self.of(provider), structlog.get_logger()
+        if verb in _SENDING and account.key_works and not error.of_key:
+            log.warning("create_not_allowed", provider=provider.name, verb=verb, reason=error.reason)
+            return
+        seconds = account.unauthorised(error.reason)
+        log.warning("key_refused", provider=provider.name, verb=verb, reason=error.reason, seconds=seconds)
 
     def fault(self, provider: ConfiguredProvider, verb: str, error: BaseException) -> PluginFault:
         """As `plugin_fault`, of this provider."""

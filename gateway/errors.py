@@ -16,7 +16,7 @@ Floor 0: imports nothing of the gateway.
         |-- Retryable            nothing happened; again later
         |-- Rejected             the provider refused the batch, or some lines of it
         |-- TokenLimit           no room for this many tokens now: smaller, later
-        |-- Unauthorised         the key is not accepted: the account stops
+        |-- Unauthorised         the key is not accepted: the account stops, or the lane whose create it is not good for
         |-- Missing              the provider does not know this batch
         `-- Ambiguous            it may or may not have happened: reconcile
 """
@@ -110,7 +110,12 @@ class TokenLimit(ProviderError):
 
 
 class Unauthorised(ProviderError):
-    """The provider does not accept the key (401, 403) or the account cannot pay (402)."""
+    """The provider does not accept the key (401), or not for this (403), or the account cannot pay (402)."""
+
+    def __init__(self, reason: str = "", *, of_key: bool = True) -> None:
+        """`of_key`: nothing can be asked with this key; False: it may be good for other calls, or other models."""
+        self.of_key = of_key
+        super().__init__(reason)
 
 
 class Missing(ProviderError):

@@ -203,7 +203,7 @@ def _refusal(answered: Answered, what: str) -> ProviderError:
     """A 4xx that says no: nothing has happened."""
     reason = f"{what}: {answered.reason}"
     if answered.status in (401, 402, 403):
-        return Unauthorised(reason)
+        return Unauthorised(reason, of_key=answered.status == 401)
     if answered.status == 429:
         return Retryable(reason, retry_after=answered.retry_after)
     return Rejected(reason)

@@ -212,8 +212,8 @@ class Batcher:
         if isinstance(due, NotYet) and window.oldest_at > self._flushed_at:
             return due.seconds
         account = self._accounts.of(provider)
-        if not account.may_create():
-            return min(TICK_SECONDS, account.seconds_left())
+        if not account.may_create(window.lane):
+            return min(TICK_SECONDS, account.seconds_left(window.lane))
         return await self._seal_within(window, most, provider, due.reason if isinstance(due, Due) else "flush", full)
 
     async def _park(self, window: Window, reason: str, now: float) -> float:

@@ -8,8 +8,9 @@ is `sealed` and nothing was created; after it the batch is in `submitting`, whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from gateway.accounts import Account
 from gateway.delivery import count_ended
 from gateway.dissolving import dissolve
 from gateway.errors import (
@@ -85,22 +86,22 @@ class Submitter:
         side = await self._upstream.side(batch)
         if side is None:
             return
-        if not side.account.may_create():
-            await self._later(batch, side.account.reason, side.account.seconds_left())
+        if not side.account.may_create(batch.lane):
+            await self._later(batch, side.account.reason_in(batch.lane), side.account.seconds_left(batch.lane))
             return
         if await self._goes_back(batch, side):
             return
-        if not side.plugin.marked and await self._unresolved(batch, side):
-            await self._wait_for_others(batch)
-            return
         try:
+            if not side.plugin.marked and await self._stands_behind(batch, side):
+                await self._wait_for_others(batch)
+                return
             found = await self._sent_before(batch, side)
             if found is not None:
                 await self._done(batch, side, found, "found")
                 return
             batch = await self._prepare(batch, side)
         except (Retryable, Missing, Unauthorised, Ambiguous, PluginFault) as error:
-            await self._later(batch, trouble(error), _pause(error, batch))
+            await self._later(batch, trouble(error), _pause(error, batch, side.account))
             return
         except ProviderError as error:
             await self._refused(batch, error)
@@ -138,6 +139,22 @@ class Submitter:
         finally:
             side.account.breaker.creating = False
 
+    async def _stands_behind(self, batch: BatchRow, side: Side) -> bool:
+        """As `_unresolved`; but the list is read for other tables of the account whose own keys are refused: it is one list."""
+        for other in await self._ledger.batches.open_beside(batch):
+            if other.state is BatchState.RECONCILING and self._is_keyless(other, side):
+                await self._listed(other, side)
+                self._upstream.looked_for.add(other.id)
+        return await self._unresolved(batch, side)
+
+    def _is_keyless(self, other: BatchRow, side: Side) -> bool:
+        """Whether another table's key is refused, by which a batch in doubt would have been looked for where this side is."""
+        if other.id in self._upstream.looked_for or not self._upstream.in_use(other):
+            return False
+        provider = self._upstream.router.providers[other.lane.provider]
+        same_list = (provider.kind, provider.home) == (side.provider.kind, side.provider.home)
+        return same_list and self._upstream.accounts.of(provider).key_refused
+
     async def _unresolved(self, batch: BatchRow, side: Side) -> bool:
         """Whether a create of the account is open, and nothing has been listed since: what it made could be taken for ours."""
         if side.account.breaker.creating:
@@ -169,16 +186,19 @@ class Submitter:
         """After an earlier create that went wrong, one more look whether the provider has the batch after all."""
         if not batch.submissions or not side.plugin.marked:
             return None
-        view = self._upstream.view(batch)
-        try:
-            remotes = await self._upstream.call(side, "find", side.plugin.find(view), FIND_SECONDS)
-        except (Rejected, TokenLimit) as error:
-            # Said of the listing, not of the batch: it may be there, so it must not be taken apart.
-            raise Retryable(trouble(error)) from error
+        remotes = await self._listed(batch, side)
         if not remotes:
             return None
         await self._upstream.cancel_copies(batch, side, remotes[1:])
         return remotes[0]
+
+    async def _listed(self, batch: BatchRow, side: Side) -> Sequence[RemoteBatch]:
+        view = self._upstream.view(batch)
+        try:
+            return await self._upstream.call(side, "find", side.plugin.find(view), FIND_SECONDS)
+        except (Rejected, TokenLimit) as error:
+            # Said of the listing, not of the batch: it may be there, so it must not be taken apart.
+            raise Retryable(trouble(error)) from error
 
     async def _prepare(self, batch: BatchRow, side: Side) -> BatchRow:
         """Spool on disk and, where the API has files, uploaded with its id durable."""
@@ -217,7 +237,7 @@ class Submitter:
             await self._reseal(batch, trouble(error), pause)
         except Unauthorised as error:
             upstream.metrics.submissions.of(side.provider.name, "unauthorised").inc()
-            await self._reseal(batch, trouble(error), side.account.seconds_left())
+            await self._reseal(batch, trouble(error), side.account.not_allowed(batch.lane, error.reason))
         except (Rejected, TokenLimit) as error:
             upstream.metrics.submissions.of(side.provider.name, "refused").inc()
             side.account.created()
@@ -275,8 +295,10 @@ def _is_beyond(batch: BatchRow, limits: Limits) -> bool:
     return batch.count > 1 and any(limit is not None and size > limit for size, limit in sizes)
 
 
-def _pause(error: Exception, batch: BatchRow) -> float:
+def _pause(error: Exception, batch: BatchRow, account: Account) -> float:
     """How long a batch that could not be prepared waits."""
+    if isinstance(error, Unauthorised):
+        return account.not_allowed(batch.lane, error.reason)
     if isinstance(error, PluginFault):
         return PARK_SECONDS
     return pause_after(error, batch.troubles, 5.0, 300.0)

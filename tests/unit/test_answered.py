@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.failures import Answered, redirect
+from gateway import Unauthorised
+from gateway.failures import Answered, Failures, StatusError, redirect
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,12 @@ def test_no_location_breaks_the_reading(rest: str, beginning: str) -> None:
 def test_only_a_redirect_is_called_one(status: int) -> None:
     """A `Location` that comes with another status, as with something that was made, is no redirect."""
     assert Answered(status=status, redirect="https://a.example").reason == f"status {status}"
+
+
+@pytest.mark.parametrize(("status", "of_key"), [(401, True), (402, False), (403, False)])
+def test_a_401_alone_is_of_the_key(status: int, *, of_key: bool) -> None:
+    """A bill or a right that is wanting says nothing of what else the key is good for."""
+    failure = Failures().create_failure(StatusError(Answered(status=status)))
+
+    assert isinstance(failure, Unauthorised)
+    assert failure.of_key is of_key

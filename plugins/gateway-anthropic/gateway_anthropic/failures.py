@@ -32,7 +32,7 @@ def judge(answered: Answered, what: str) -> ProviderError | None:
     """A 400 says by its text that the account cannot pay, or which request is in the way of the others."""
     reason = f"{what}: {answered.reason}"
     if answered.status == 400 and UNPAID in answered.message.lower():
-        return Unauthorised(reason)
+        return Unauthorised(reason, of_key=False)
     if what == CREATE and answered.status in (400, 413, 422):
         lines = {int(n): answered.reason for n in _NAMED_LINE.findall(answered.message)}
         return Rejected(reason, lines) if lines else None

@@ -47,7 +47,7 @@ def judge(answer: Answered, what: str) -> ProviderError | None:
         return Missing(reason)
     if answer.status in (402, 403) or is_about_key(answer):
         told = f"status {answer.status}, the key is not accepted or may not do this: {answer.code}"
-        return Unauthorised(f"{what}: {told}")
+        return Unauthorised(f"{what}: {told}", of_key=is_about_key(answer))
     room = _details(answer, "quotaId") + _details(answer, "quotaMetric")
     if answer.status == 429 and any("token" in quota.lower() for quota in room):
         return TokenLimit(reason, retry_after=answer.retry_after)

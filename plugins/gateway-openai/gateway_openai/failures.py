@@ -38,9 +38,11 @@ def judge(answered: Answered, what: str) -> ProviderError | None:
     if code in TOKEN_CODES:
         return TokenLimit(reason, retry_after=answered.retry_after)
     if code in _PLAN_CODES:
-        return Unauthorised(f"{reason}: the plan behind this key has no batches; upgrade it, or route elsewhere")
+        return Unauthorised(
+            f"{reason}: the plan behind this key has no batches; upgrade it, or route elsewhere", of_key=False
+        )
     if code in UNPAID_CODES:
-        return Unauthorised(reason)
+        return Unauthorised(reason, of_key=False)
     if answered.status == CAPACITY_STATUS:
         return Retryable(reason, retry_after=answered.retry_after)
     return None

@@ -37,7 +37,7 @@ def judge(answered: Answered, what: str) -> ProviderError | None:
     if what == CREATE and answered.status in (400, 404) and lacks_file(reason):
         return Retryable(reason, retry_after=_FILE_PAUSE)
     if is_unpaid(reason):
-        return Unauthorised(reason)
+        return Unauthorised(reason, of_key=answered.status == 401)
     if is_crowded(reason) and answered.status not in (402, 403):
         return TokenLimit(reason, retry_after=answered.retry_after)
     return None
