@@ -159,8 +159,16 @@ class Janitor:
     async def _stop(self, batch: BatchRow, now: float) -> None:
         if batch.state is BatchState.SEALED:
             await self._take_apart(batch, now, {})
+        elif self._is_left_of_a_rehearsal(batch):
+            settled = await give_up(self._upstream, batch, cancelled())
+            self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
         else:
             await self._ledger.batches.mark_cancelling(batch, now)
+
+    def _is_left_of_a_rehearsal(self, batch: BatchRow) -> bool:
+        """Whether the simulator that has it is gone: nobody will tell what came of it, and nothing of it was paid."""
+        provider = self._upstream.router.providers.get(batch.lane.provider)
+        return batch.lane.rehearsal and provider is not None and not provider.rehearsal
 
     async def _take_apart(self, batch: BatchRow, now: float, refused: Mapping[int, Ending]) -> None:
         """Dissolve a claimed batch that was not sent; one that has been sent since it was listed is let go."""

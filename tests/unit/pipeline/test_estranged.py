@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as changed
 
+from gateway.config import Server, Storage
+from gateway.endings import cancelled
 from gateway.pipeline.discarder import Discarder
-from gateway.records import new_marker
+from gateway.pipeline.janitor import Janitor
+from gateway.records import RemoteBatch, RemoteState, RequestState, new_marker
 from gateway.store.rows import LaneKey
 from gateway.store.shipping import Cut
 from tests.unit.pipeline.rig import CHAT, Rig, arrival, claimed, open_rig
@@ -114,3 +117,23 @@ async def test_a_batch_for_another_is_left_alone(kind: str, simulated: bool, adv
         await Discarder(rig.upstream, 900.0).round()
         assert rig.remote.files
         assert not await rig.ledger.batches.undiscarded(rig.clock.now(), 10)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_what_is_left_of_a_rehearsal_can_be_cancelled(gone: bool, tmp_path: Path) -> None:
+    """A batch at work in a simulator that is gone ends with the operator's wish: nobody is there to be asked to stop it."""
+    async with open_rig(tmp_path) as rig:
+        simulate(rig)
+        provider = rig.router.providers["fake"]
+        await queue(rig, "a", "sandbox:fake")
+        await rig.clock.advance(61)
+        batches, now = rig.ledger.batches, rig.clock.now()
+        assert await batches.seal(1, Cut(), new_marker(), provider.account, provider.home, now)
+        batch = await batches.intend(await claimed(rig), now)
+        await batches.submitted(batch, RemoteBatch(remote_id="r-1", state=RemoteState.RUNNING), now, now)
+        simulate(rig, now=not gone)
+        [request] = await rig.ledger.requests.listed(None)
+        await rig.ledger.requests.cancel(request.seq, now, cancelled())
+        await Janitor(rig.upstream, rig.waiters, Server(port=0), Storage(), rig.retries).round()
+        states = [RequestState.CANCELLED if gone else RequestState.BATCHED]
+        assert (await rig.states(), (await rig.batch()).cancel_at is None) == (states, gone)
