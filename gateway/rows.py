@@ -27,6 +27,8 @@ DEEPEST = 1_024
 _Nested = Mapping[object, object] | list[object] | tuple[object, ...]
 _NESTED = (Mapping, list, tuple)
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
+#: Bytes that UTF-8 never has: what holds them was not cut by its writer, but damaged on the way, who knows where.
+_DAMAGE = re.compile(rb"[\xc0\xc1\xf5-\xff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +73,14 @@ def parse_json(content: bytes | str) -> object:
 
     More is read than the standard allows, since a row that is thrown away is an answer that is paid for again: what Python
     writes by default (NaN and infinities, which become null), halves of surrogate pairs, where a text was cut in the middle of
-    an emoji, and bytes that are no UTF-8 (both become U+FFFD), control characters as they are, numbers of any length, and a byte
+    an emoji, and halves of its bytes (both become U+FFFD), control characters as they are, numbers of any length, and a byte
     order mark at the head of a file.
     """
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
+        if isinstance(content, bytes) and _DAMAGE.search(content):
+            raise ValueError("bytes that no text has") from None
         text = content.removeprefix(codecs.BOM_UTF8).decode(errors="replace") if isinstance(content, bytes) else content
     lenient = json.JSONDecoder(strict=False, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
     try:

@@ -38,7 +38,7 @@ def answer(body: dict[str, object]) -> dict[str, object] | None:
     return body if body.get("choices") else None
 
 
-@pytest.mark.parametrize("row", [b"", b"{", b"\xff\xfe", b"[]", b'"x"', b"null", b'{"a": "\xe9'])
+@pytest.mark.parametrize("row", [b"", b"{", b"\xff\xfe", b"[]", b'"x"', b"null", b'{"a": "\xe9', b'{"a": "\xff\xfe"}'])
 def test_a_row_that_is_no_object_is_nobodys_and_asked_again(row: bytes) -> None:
     """Broken bytes are a retriable result without a line, from whichever of the two readers."""
     for read in (json_row(row), read_row(row)):
@@ -65,7 +65,7 @@ def test_a_row_that_is_no_object_is_nobodys_and_asked_again(row: bytes) -> None:
         "half of an emoji",
         "a whole emoji",
         "byte order mark",
-        "no UTF-8",
+        "half of the bytes of an emoji",
         "a tab and a long number",
         "in a string",
     ],
