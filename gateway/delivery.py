@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from msgspec.structs import replace
 
+from gateway.errors import LedgerError
 from gateway.metrics import Metrics
 from gateway.records import RequestState
 from gateway.store.cache import Cache, Entry
+from gateway.store.ledger import Ledger
 from gateway.store.rows import Ending, Sample
 from gateway.store.shipping import Settled, Settlement
+
+#: Requests that one line of the log names.
+NAMED_AT_MOST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,16 @@ def count_ended(metrics: Metrics, provider: str, states: Iterable[RequestState])
     """Count requests whose ending has just been committed, by how they ended; each has one ending, and is counted with it."""
     for state, requests in Counter(states).items():
         metrics.requests_ended.of(provider, state.value).inc(requests)
+
+
+async def names_of(ledger: Ledger, settled: Iterable[Settled]) -> list[str]:
+    """By which callers and commands know these requests, for a log: of the first few, and as far as the ledger can be read."""
+    names: list[str] = []
+    with suppress(LedgerError):
+        for request in islice(settled, NAMED_AT_MOST):
+            rows = await ledger.requests.listed(None, limit=1, after_seq=request.seq - 1)
+            names += [row.custom_id for row in rows if row.seq == request.seq]
+    return names
 
 
 def _entries(settled: Iterable[Settled], endings: Mapping[int, Ending | None], now: float) -> Iterator[Entry]:

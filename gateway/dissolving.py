@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.delivery import count_ended
+from gateway.delivery import count_ended, names_of
 from gateway.endings import dissolution
 from gateway.errors import ProviderError, TokenLimit
 from gateway.records import BatchState, new_marker
@@ -39,7 +39,11 @@ async def dissolve(upstream: Upstream, batch: BatchRow, refusal: ProviderError) 
         "batch_dissolved",
         reason=unquoted(refusal.reason),
         cause=type(refusal).__name__,
+        requests=batch.count,
         refused_requests=len(plan.refused),
+        ended_requests=len(settled),
+        custom_ids=await names_of(upstream.ledger, settled),
+        again=batch.count - len(settled),
         parts=len(parts),
     )
     (upstream.sealed if parts else upstream.arrived).set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.dissolving import dissolve
 from gateway.errors import Missing, Rejected, Retryable, TokenLimit, Unauthorised
@@ -23,6 +24,21 @@ async def test_what_says_nothing_of_the_lines_sends_all_back(error: Exception, t
         assert [request.attempts for request in await rig.ledger.requests.listed(None)] == [0, 0]
         assert [each.state for each in await rig.batches()] == [BatchState.DISSOLVED]
         assert rig.upstream.arrived.is_set()
+
+
+async def test_the_log_says_what_became_of_whom(tmp_path: Path) -> None:
+    """How many ended, how many go back, and by what name the one is known that was refused, without the provider's words."""
+    async with open_rig(tmp_path) as rig:
+        refusal = Rejected("the flag of wxyz is not allowed", lines={1: "bad"})
+        batch = await sealed(rig, "a", "b", "c")
+        names = [request.custom_id for request in await rig.ledger.requests.listed(None)]
+        with capture_logs() as logs:
+            await dissolve(rig.upstream, batch, refusal)
+    [log] = [log for log in logs if log["event"] == "batch_dissolved"]
+
+    assert (log["requests"], log["ended_requests"], log["again"]) == (3, 1, 2)
+    assert log["custom_ids"] == names[1:2]
+    assert "wxyz" not in str(log)
 
 
 async def test_halves_are_sealed_in_the_same_step(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from gateway.config import Retries
-from gateway.delivery import Delivery
+from gateway.delivery import NAMED_AT_MOST, Delivery, names_of
 from gateway.endings import Judged, settle
 from gateway.judging import Judge
 from gateway.pipeline.collector.reading import is_answer, rows_of
-from gateway.records import Result
+from gateway.records import RequestState, Result
 from gateway.spool import in_slices
 from gateway.store.batch_rows import Members
 from gateway.store.shipping import Asked, BatchRow, Member, Settled, Settlement
@@ -36,6 +36,30 @@ class Said:
 
     n: int
     result: Result
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What came of lines, for the log."""
+
+    #: Requests by the states they ended in, and `again`: those that go back for another attempt.
+    outcomes: Counter[str] = field(default_factory=Counter)
+    #: Of the billed lines; None: of one the price is not known.
+    cost_usd: float | None = 0.0
+    #: The first few that failed.
+    failed: list[Settled] = field(default_factory=list)
+
+    def add(self, settlements: Sequence[Settlement], settled: Sequence[Settled]) -> None:
+        """Count a chunk whose commit has returned."""
+        ended = {request.n for request in settled}
+        again = sum(line.ending is None and line.n not in ended for line in settlements)
+        self.outcomes += Counter({"again": again}) + Counter(request.state.value for request in settled)
+        for line in settlements:
+            if line.billed:
+                known = self.cost_usd is not None and line.cost_usd is not None
+                self.cost_usd = (self.cost_usd or 0.0) + (line.cost_usd or 0.0) if known else None
+        failed = (request for request in settled if request.state is RequestState.FAILED)
+        self.failed += islice(failed, NAMED_AT_MOST - len(self.failed))
 
 
 class Settler:
@@ -60,12 +84,20 @@ class Settler:
         await self._settle_chunks(batch, self._missing(batch, side))
 
     async def _settle_chunks(self, batch: BatchRow, chunks: Iterator[list[Settlement]]) -> None:
+        tally = Tally()
         ahead = self._tasks.spawn("collect.read", asyncio.to_thread(next, chunks, None))
         while (chunk := await ahead) is not None:
             ahead = self._tasks.spawn("collect.read", asyncio.to_thread(next, chunks, None))
-            await self._settle(batch, chunk)
+            await self._settle(batch, chunk, tally)
+        if tally.outcomes:
+            self._upstream.log(batch).info(
+                "lines_settled",
+                outcomes=dict(tally.outcomes),
+                cost_usd=tally.cost_usd,
+                failed=await names_of(self._ledger, tally.failed),
+            )
 
-    async def _settle(self, batch: BatchRow, settlements: list[Settlement]) -> None:
+    async def _settle(self, batch: BatchRow, settlements: list[Settlement], tally: Tally) -> None:
         """Commit a chunk, then wake its callers and remember its answers."""
         now = self._upstream.clock.now()
         settled = await self._ledger.batches.settle(batch, settlements, now)
@@ -73,6 +105,7 @@ class Settler:
         settlements = list({settlement.n: settlement for settlement in reversed(settlements)}.values())
         self._delivery.deliver(batch.lane.provider, settlements, settled, now)
         self._count(batch.lane.provider, settlements, settled)
+        tally.add(settlements, settled)
         await asyncio.sleep(0)
 
     def _count(self, provider: str, settlements: Sequence[Settlement], settled: Iterable[Settled]) -> None:
