@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
-
 from gateway import ErrorBody, Result
 from gateway.chat import Called, ChatUsage, Choice, Finish, carry, completion
-from gateway.rows import failure, json_row, unreadable
+from gateway.rows import failure, json_row, unreadable, write_json
 from gateway_anthropic.layout import KEY, noted
 
 #: The provider's types of errors -> the status that an HTTP answer of the type has. Unknown types count as 500.
@@ -130,7 +128,7 @@ def _calls(blocks: Sequence[Mapping[str, object]]) -> tuple[Called, ...]:
             continue
         plain = _text(block.get("id")) or f"toolu_{len(calls)}"
         called = carry(plain, {KEY: notes}) if notes and not calls else plain
-        arguments = orjson.dumps(block.get("input") or {}).decode()
+        arguments = write_json(block.get("input") or {}).decode()
         calls.append(Called(id=called, name=_text(block.get("name")) or "", arguments=arguments))
     return tuple(calls)
 

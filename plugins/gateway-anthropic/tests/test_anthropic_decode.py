@@ -228,3 +228,12 @@ def test_an_http_error_keeps_its_status() -> None:
 
     assert decode_error(None, content, 529).status == 529
     assert decode_error(None, b"<html>", 502).error is not None
+
+
+def test_arguments_of_any_depth_are_told() -> None:
+    """Arguments that are nested as deep as a row can be read are told: the answer is paid for, whatever a model has written."""
+    deep = "[" * 500 + "]" * 500
+    call = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": "DEEP"}}
+    choice = choice_of(decode_row(succeeded(call, stop_reason="tool_use").replace(b'"DEEP"', deep.encode())))
+
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == f'{{"a":{deep}}}'

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
-
 from gateway import ErrorBody, Result
 from gateway.chat import Called, ChatUsage, Choice, Finish, Token, completion
 from gateway.reading import count, items, mapping, number, text
+from gateway.rows import write_json
 from gateway_gemini.signatures import caller_id
 
 #: `finishReason` of google-genai 3.4.0 -> OpenAI's. Unknown ones count as stop.
@@ -94,7 +93,7 @@ def chat_answer(response: Mapping[str, object], *, model: str = "", line_id: str
     if any(_is_wordless(candidate) for candidate in candidates):
         return _inexpressible(line_id)
     if candidates:
-        seed = text(response.get("responseId")) or orjson.dumps(candidates, option=orjson.OPT_SORT_KEYS).decode()
+        seed = text(response.get("responseId")) or write_json(candidates).decode()
         choices = [_choice(candidate, place, f"{seed} {place}") for place, candidate in enumerate(candidates)]
     else:
         choices = [Choice(finish=Finish.CONTENT_FILTER, refusal=f"prompt blocked: {blocked}")]
@@ -205,7 +204,7 @@ def _calls(parts: Sequence[Mapping[str, object]], seed: str) -> tuple[Called, ..
             call=text(part.get("thoughtSignature")),
             text=signed_text if place == 0 else None,
         )
-        arguments = orjson.dumps(mapping(call.get("args"))).decode()
+        arguments = write_json(mapping(call.get("args"))).decode()
         calls.append(Called(id=name, name=text(call.get("name")) or "", arguments=arguments))
     return tuple(calls)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-import orjson
-
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
 from gateway.reading import count, items, mapping, moment, text
 from gateway.records import is_marker
+from gateway.rows import write_json
 
 #: The state without its prefix, `BATCH_STATE_` or `JOB_STATE_` -> ours. FAILED is looked at more closely.
 STATES: Mapping[str, RemoteState] = MappingProxyType(
@@ -99,7 +98,7 @@ def inlined_rows(operation: Mapping[str, object]) -> Iterator[bytes]:
             for row in rows:
                 content = dict(mapping(row))
                 key = mapping(content.pop("metadata", None)).get("key", content.get("key"))
-                yield orjson.dumps({"key": key} | content)
+                yield write_json({"key": key} | content)
             if rows:
                 return
 

@@ -260,3 +260,14 @@ def test_the_model_is_named_by_the_response_or_by_the_caller() -> None:
 
     assert result.body is not None
     assert result.body["model"] == "asked"
+
+
+@pytest.mark.parametrize("response_id", [{"responseId": "r1"}, {}])
+def test_arguments_of_any_depth_are_told(response_id: dict[str, str]) -> None:
+    """Arguments that are nested as deep as a row can be read are told: the answer is paid for, whatever a model has written."""
+    deep = "[" * 500 + "]" * 500
+    response = said({"functionCall": {"name": "f", "args": {"a": "DEEP"}}}) | response_id
+    result = decode_row(orjson.dumps({"key": "m-0", "response": response}).replace(b'"DEEP"', deep.encode()))
+    calls: Any = message_of(result)["tool_calls"]
+
+    assert calls[0]["function"]["arguments"] == f'{{"a":{deep}}}'

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
+from gateway.rows import write_json
 
 _FINISHES: Mapping[str, str] = MappingProxyType(
     {"stop": "stop", "length": "length", "model_length": "length", "tool_calls": "tool_calls"}
@@ -92,7 +92,7 @@ def _call(call: Mapping[str, object], place: int) -> dict[str, object]:
     function: Mapping[str, object] = inner if isinstance(inner, dict) else {}
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
-        arguments = orjson.dumps(arguments if arguments is not None else {}).decode()
+        arguments = write_json(arguments if arguments is not None else {}).decode()
     name = call.get("id")
     if not isinstance(name, str) or name in ("", "null"):
         name = hashlib.blake2b(f"{place} {function.get('name')} {arguments}".encode(), digest_size=8).hexdigest()[:9]

@@ -270,3 +270,13 @@ def test_no_job_is_a_bug(job: dict[str, object]) -> None:
 
     assert remote.remote_id == "x"
     assert refusal(job.get("errors")).reason
+
+
+def test_arguments_of_any_depth_are_told() -> None:
+    """Arguments that are nested as deep as a row can be read are told: the answer is paid for, whatever a model has written."""
+    deep = "[" * 500 + "]" * 500
+    call = {"id": "a", "function": {"name": "f", "arguments": {"a": "DEEP"}}}
+    result = decode_row(row(said("tool_calls", tool_calls=[call])).replace(b'"DEEP"', deep.encode()))
+
+    assert result.body is not None
+    assert f'"arguments":"{{\\"a\\":{deep}}}"' in orjson.dumps(result.body).decode()
