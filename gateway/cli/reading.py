@@ -47,7 +47,7 @@ class ReadOnlyDatabase:
     def reader(self) -> Iterator[Session]:
         """A connection that cannot write, closed at the end."""
         with (
-            errors_translated(),
+            _named(self._path),
             contextlib.closing(connect_reader(self._path, cache_bytes=_CACHE_BYTES)) as connection,
         ):
             yield SqliteSession(connection, self._queries)
@@ -78,8 +78,19 @@ def open_ledger(storage: Storage) -> Ledger:
     return Ledger(ReadOnlyDatabase(path), SystemClock())
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What SQLite raises of a file, with the file's name and what to do."""
+    try:
+        with errors_translated():
+            yield
+    except LedgerError as error:
+        advice = "If another program holds it, try again when that is done; `batchway doctor` looks at it closely."
+        raise LedgerError(f"{path} cannot be read: {error}. {advice}") from error
+
+
 def _check_version(path: Path) -> None:
-    with errors_translated(), contextlib.closing(connect_reader(path, cache_bytes=_CACHE_BYTES)) as connection:
+    with _named(path), contextlib.closing(connect_reader(path, cache_bytes=_CACHE_BYTES)) as connection:
         version = _version(connection)
     if version > len(MIGRATIONS):
         raise LedgerTooNew(f"{path} was written by a later version of Batchway: read it with that one")

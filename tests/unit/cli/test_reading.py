@@ -119,3 +119,11 @@ def test_another_kind_of_ledger_is_refused(tmp_path: Path) -> None:
     """An address of a database that this version cannot open is refused with the setting's name."""
     with pytest.raises(LedgerError, match=r"storage\.ledger"):
         open_ledger(Storage(directory=tmp_path, ledger="postgresql://somewhere"))
+
+
+async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Which file it was stands in the message, and what to do: there may be many on a machine."""
+    (tmp_path / FILE_NAME).write_bytes(b"this is no database, and long enough to be looked at" * 40)
+
+    with pytest.raises(LedgerError, match=rf"{FILE_NAME} cannot be read: .+ `batchway doctor`"):
+        await names(open_ledger(Storage(directory=tmp_path)))
