@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from anthropic_lab import bodies, call_of, chat, speaking_to, user
 
 from gateway import (
     Ambiguous,
     Missing,
+    ProviderError,
     Rejected,
     RemoteBatch,
     RemoteState,
@@ -19,6 +21,7 @@ from gateway import (
 )
 from gateway.sandbox import Fault, FaultKind, Operation
 from gateway.testing import Lab
+from gateway_anthropic import AnthropicProvider
 
 
 @pytest.mark.parametrize("content", [[], {"id": 7}, {"type": "message_batch"}])
@@ -88,3 +91,37 @@ async def test_an_error_at_once_keeps_its_words(lab: Lab) -> None:
     assert (result.status, result.retriable) == (529, True)
     assert result.error is not None
     assert result.error.type == "overloaded_error"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "meaning"),
+    [
+        (404, "<html>404 Not Found</html>", Retryable),
+        (404, '{"detail": "Not Found"}', Retryable),
+        (400, "<html>400 Bad Request</html>", Retryable),
+        (405, "", Retryable),
+        (413, "<html>413 Request Entity Too Large</html>", Rejected),
+        (404, '{"type": "error", "error": {"type": "not_found_error", "message": "model: m"}}', Rejected),
+    ],
+)
+async def test_a_page_of_a_proxy_refuses_nobody(lab: Lab, status: int, body: str, meaning: type[ProviderError]) -> None:
+    """A refusal of a create call counts in the provider's words only, so that no request fails for a proxy that is renewed."""
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=status, text=body)
+
+    app = web.Application()
+    app.router.add_post("/v1/messages/batches", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    settings = AnthropicProvider.Settings.model_validate({"api_key": "k", "base_url": url})
+    provider = AnthropicProvider("x", settings, lab.clock, lab.directory)
+    try:
+        with pytest.raises(meaning):
+            await provider.submit(lab.seal(chat()))
+    finally:
+        await provider.aclose()
+        await runner.cleanup()
