@@ -108,6 +108,14 @@ class Upstream:
             return False
         return estranged(provider, batch) is None
 
+    def is_keyless(self, batch: BatchRow, side: Side) -> bool:
+        """Whether a batch is in the same list as those of `side`, and the key of its own table is refused."""
+        provider = self.router.providers.get(batch.lane.provider)
+        if provider is None or not self.in_use(batch):
+            return False
+        one_list = (provider.kind, provider.home) == (side.provider.kind, side.provider.home)
+        return one_list and self.accounts.of(provider).key_refused
+
     async def later(self, batch: BatchRow, reason: str, seconds: float) -> None:
         """Leave a batch where it stands for `seconds`: a hitch at first, parked when it goes on like that."""
         if batch.troubles >= HITCHES:

@@ -141,32 +141,28 @@ class Submitter:
 
     async def _stands_behind(self, batch: BatchRow, side: Side) -> bool:
         """As `_unresolved`; but the list is read for other tables of the account whose own keys are refused: it is one list."""
-        for other in await self._ledger.batches.open_beside(batch):
-            if other.state is BatchState.RECONCILING and self._is_keyless(other, side):
+        doubts = await self._beside(batch)
+        for other in doubts:
+            if other.state is BatchState.RECONCILING and self._upstream.is_keyless(other, side):
                 await self._listed(other, side)
                 self._upstream.looked_for.add(other.id)
-        return await self._unresolved(batch, side)
-
-    def _is_keyless(self, other: BatchRow, side: Side) -> bool:
-        """Whether another table's key is refused, by which a batch in doubt would have been looked for where this side is."""
-        if other.id in self._upstream.looked_for or not self._upstream.in_use(other):
-            return False
-        provider = self._upstream.router.providers[other.lane.provider]
-        same_list = (provider.kind, provider.home) == (side.provider.kind, side.provider.home)
-        return same_list and self._upstream.accounts.of(provider).key_refused
+        return side.account.breaker.creating or any(other.id not in self._upstream.looked_for for other in doubts)
 
     async def _unresolved(self, batch: BatchRow, side: Side) -> bool:
         """Whether a create of the account is open, and nothing has been listed since: what it made could be taken for ours."""
-        if side.account.breaker.creating:
-            return True
+        return side.account.breaker.creating or bool(await self._beside(batch))
+
+    async def _beside(self, batch: BatchRow) -> list[BatchRow]:
+        """Other batches of the account whose create is open, and for which nothing has been listed since."""
         others = await self._ledger.batches.open_beside(batch)
-        return any(
-            other.state is BatchState.SUBMITTING
-            or (other.state is BatchState.RECONCILING and other.id not in self._upstream.looked_for)
+        return [
+            other
             for other in others
+            if other.state is BatchState.SUBMITTING
+            or (other.state is BatchState.RECONCILING and other.id not in self._upstream.looked_for)
             # What is at another address is not in this one's list; what cannot be looked for is not waited for.
             if other.id != batch.id and other.base_url == batch.base_url and self._upstream.in_use(other)
-        )
+        ]
 
     async def _unseal(self, batch: BatchRow, cause: str, reason: str) -> None:
         """It is not to be sent as it was sealed: its requests go back, and are sealed anew; unwanted ones end."""
