@@ -1,6 +1,6 @@
-"""Which of the remote batches in a listing are ours, where the provider has no place for a marker.
+"""Which of the remote batches in a listing are ours: also where the provider has no place for a marker, and also copies.
 
-Floor 3. Such a provider shows when a batch was made and how many lines it has; that makes candidates. Only line ids
+Floor 3. A provider without markers shows when a batch was made and how many lines it has; that makes candidates. Only line ids
 prove one, and they can be read only when it has ended: until then a candidate is held, and nothing is sent again.
 """
 
@@ -20,6 +20,9 @@ from gateway.troubles import NO_ROOM
 from gateway.upstream import Side, Upstream
 
 FETCH_SECONDS = 3600.0
+FIND_SECONDS = 300.0
+#: A look for copies, with all that it downloads, holds up what comes after it for so long at most.
+LOOK_SECONDS = 600.0
 #: Rows that are read before a result file is believed to hold nothing of ours.
 ROWS_TO_READ = 1_000
 
@@ -34,6 +37,35 @@ class Weighed:
     open: tuple[RemoteBatch, ...] = ()
     #: Why one of them could not be read this time; None: all were, as far as they can be.
     unread: Retryable | None = None
+
+
+async def look_for_copies(upstream: Upstream, batch: BatchRow, side: Side) -> bool:
+    """Stop and count what the provider made of a create in doubt beside the batch itself; whether none of it runs any more.
+
+    Raises what `find` and `weigh` raise, and `Retryable` where not all that may be a copy was read within `LOOK_SECONDS`.
+    """
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await _copies_are_over(upstream, batch, side)
+    except TimeoutError as error:
+        raise Retryable(f"the look for copies took longer than {LOOK_SECONDS:.0f} s") from error
+
+
+async def _copies_are_over(upstream: Upstream, batch: BatchRow, side: Side) -> bool:
+    find = side.plugin.find(upstream.view(batch))
+    found: Sequence[RemoteBatch] = await upstream.call(side, "find", find, FIND_SECONDS)
+    unread = None
+    if not side.plugin.marked:
+        # What still runs may be a stranger's: only proven copies are touched.
+        weighed = await weigh(upstream, batch, side, found)
+        found, unread = weighed.ours, weighed.unread
+    # What we know as the batch itself repeats nothing, and of what was refused nothing was run.
+    own = batch.remote_id if batch.submitted_at is not None else None
+    copies = [remote for remote in found if remote.state is not RemoteState.REFUSED and remote.remote_id != own]
+    await upstream.cancel_copies(batch, side, copies)
+    if unread is not None:
+        raise unread
+    return all(copy.state is not RemoteState.RUNNING for copy in copies)
 
 
 async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> Weighed:

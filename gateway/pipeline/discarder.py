@@ -1,7 +1,7 @@
 """Leave nothing of a batch that is over: no files, and no copy of it that a create in doubt may still bring.
 
-Takes batches that are `collected` or `dissolved`, leaves them discarded: at once, but for those whose creation was in doubt
-when they were dissolved. If the process dies half-way, files are deleted again, and copies are looked for again.
+Takes batches that are `collected` or `dissolved`, leaves them discarded: at once, but for those whose creation was ever in
+doubt. If the process dies half-way, files are deleted again, and copies are looked for again.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from gateway.candidates import look_for_copies
 from gateway.errors import PluginFault, ProviderError, StaleEpoch
-from gateway.records import BatchState, Limits, RemoteState
+from gateway.records import BatchState, Limits
 from gateway.store.shipping import BatchRow
 from gateway.troubles import OVERDUE_SECONDS, PARK_SECONDS, backoff, trouble
 from gateway.upstream import Side, Upstream, estranged, remote_of
@@ -18,9 +19,8 @@ from gateway.upstream import Side, Upstream, estranged, remote_of
 TICK_SECONDS = 15.0
 BATCHES_AT_ONCE = 20
 DISCARD_SECONDS = 120.0
-FIND_SECONDS = 300.0
 LONGEST_TROUBLE_SECONDS = 3600.0
-#: Why a dissolved batch is kept in mind.
+#: Why a batch that is over is kept in mind.
 LOOKED_FOR = "its creation was in doubt: copies of it are looked for"
 
 
@@ -50,14 +50,18 @@ class Discarder:
         side = await self._side(batch)
         if batch.parked_reason != LOOKED_FOR:
             await self._delete_files(batch, side)
-        if not may_have_copies(batch) or (side is not None and not side.plugin.marked):
+        if not may_have_copies(batch) or (side is not None and not side.plugin.marked and not _is_collected(batch)):
             await self._ledger.batches.discarded(batch)
             return
-        now = self._upstream.clock.now()
         window_seconds = Limits().window_seconds if side is None else side.provider.limits.window_seconds
         if side is not None and await self._look_for_copies(batch, side):
+            now = self._upstream.clock.now()
             look_at, troubles = next_look(batch, window_seconds, self._quarantine_seconds, now), 0
+            if not side.plugin.marked:
+                # Each look may download what strangers have made, and can prove only what has ended.
+                look_at = None
         else:
+            now = self._upstream.clock.now()
             look_at, troubles = another_try(batch, window_seconds, now), batch.troubles + 1
             if look_at is None:
                 self._upstream.log(batch).error("copies_unknown", marker=batch.marker)
@@ -96,27 +100,24 @@ class Discarder:
             self._upstream.log(batch).warning("spool_stays", reason=trouble(error))
 
     async def _look_for_copies(self, batch: BatchRow, side: Side) -> bool:
-        """Stop and count what the provider made of a create in doubt, now that the requests went other ways.
-
-        Whether there is nothing more to stop by now: the provider told what it has, and nothing of it was running.
-        """
-        own = batch.remote_id if batch.submitted_at is not None else None
+        """Whether there is nothing more to stop by now: the provider told what it has, and nothing of it was running."""
         if estranged(side.provider, batch) is not None or not side.account.may_call():
             return False
         try:
-            found = await self._upstream.call(side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS)
-        except (ProviderError, PluginFault) as error:
+            return await look_for_copies(self._upstream, batch, side)
+        except (ProviderError, PluginFault, OSError) as error:
+            # What may be a copy is read by way of our own disk.
             self._upstream.log(batch).warning("copies_not_looked_for", reason=trouble(error))
             return False
-        # Of what was refused nothing was run, and what we knew as the batch itself repeats nothing.
-        copies = [remote for remote in found if remote.state is not RemoteState.REFUSED and remote.remote_id != own]
-        await self._upstream.cancel_copies(batch, side, copies)
-        return all(copy.state is not RemoteState.RUNNING for copy in copies)
 
 
 def may_have_copies(batch: BatchRow) -> bool:
-    """Whether a create of a batch that was taken apart may come to light, or arrive, after all."""
-    return batch.state is BatchState.DISSOLVED and batch.ambiguous and batch.last_sent_at is not None
+    """Whether a create of a batch that is over may come to light, or arrive, after all."""
+    return batch.ambiguous and batch.last_sent_at is not None
+
+
+def _is_collected(batch: BatchRow) -> bool:
+    return batch.state is BatchState.COLLECTED
 
 
 def next_look(batch: BatchRow, window_seconds: float, quarantine_seconds: float, now: float) -> float | None:
@@ -129,6 +130,6 @@ def next_look(batch: BatchRow, window_seconds: float, quarantine_seconds: float,
 
 def another_try(batch: BatchRow, window_seconds: float, now: float) -> float | None:
     """When to look again after a look that failed, or at what was to stop; None: it is not worth it any more."""
-    if now - (batch.last_sent_at or 0.0) >= window_seconds + OVERDUE_SECONDS:
+    if now - max(batch.last_sent_at or 0.0, batch.collected_at or 0.0) >= window_seconds + OVERDUE_SECONDS:
         return None
     return now + backoff(batch.troubles, PARK_SECONDS, LONGEST_TROUBLE_SECONDS)

@@ -8,14 +8,13 @@ downloaded so far lies under another name, which nobody reads, and the download 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.candidates import weigh
+from gateway.candidates import look_for_copies
 from gateway.config import Retries
 from gateway.errors import Missing, PluginFault, ProviderError, Retryable
 from gateway.pipeline.collector.reading import named_by
-from gateway.records import RemoteBatch, RemoteState
+from gateway.records import RemoteState
 from gateway.spool import write_whole
 from gateway.store.shipping import BatchRow
 from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, backoff, trouble
@@ -58,16 +57,14 @@ class Fetcher:
 
     async def fetch(self, batch: BatchRow, side: Side) -> Fetched | None:
         """The batch with its rows on disk, fewer or none of them where no more will come; None: it was left for later."""
-        looked = False
+        await self._look_for_copies(batch, side)
         try:
-            await self._look_for_copies(batch, side)
-            looked = True
             shown = await self._shown(batch, side)
             if shown is None:
                 return None
             batch = await self._fetched(shown, side)
         except (ProviderError, PluginFault) as error:
-            if not (self._given_up(batch) or (looked and await self._results_gone(batch, side, error))):
+            if not (self._given_up(batch) or await self._results_gone(batch, side, error)):
                 await self._fetch_failed(batch, error)
                 return None
             self._upstream.log(batch).error("results_lost", reason=trouble(error), lines=batch.count)
@@ -82,23 +79,16 @@ class Fetcher:
         return None
 
     async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
-        """A batch whose creation was ever in doubt is looked for again: copies of it are stopped and counted.
+        """A batch whose creation was ever in doubt is looked for before any line of it can go back and be sent again.
 
-        Not for ever: its own results may be there, whatever stands before the look.
+        Whatever comes of the look, results that are there do not wait for it: the discarder looks again.
         """
-        if not batch.ambiguous or batch.fetched or self._given_up(batch):
+        if not batch.ambiguous or batch.fetched:
             return
-        remotes: Sequence[RemoteBatch] = await self._upstream.call(
-            side, "find", side.plugin.find(self._upstream.view(batch)), FIND_SECONDS
-        )
-        if not side.plugin.marked:
-            # What still runs may be a stranger's: only proven copies are touched.
-            weighed = await weigh(self._upstream, batch, side, remotes)
-            if weighed.unread is not None:
-                raise weighed.unread
-            remotes = weighed.ours
-        copies = [remote for remote in remotes if remote.remote_id != batch.remote_id]
-        await self._upstream.cancel_copies(batch, side, copies)
+        try:
+            await look_for_copies(self._upstream, batch, side)
+        except (ProviderError, PluginFault) as error:
+            self._upstream.log(batch).warning("copies_not_looked_for", reason=trouble(error))
 
     async def _shown(self, batch: BatchRow, side: Side) -> BatchRow | None:
         """A batch whose results are fetched again, as its provider shows it now; None: it runs again, and is polled again.

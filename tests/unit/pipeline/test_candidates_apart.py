@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from gateway.config import ProviderTable, Server, Storage
 from gateway.endings import cancelled
 from gateway.errors import Ambiguous, Missing, Retryable
 from gateway.pipeline.collector import Collector
+from gateway.pipeline.discarder import Discarder
 from gateway.pipeline.janitor import Janitor
 from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, RequestState, new_marker
 from gateway.store.cache import Cache
@@ -210,27 +212,36 @@ async def test_a_strangers_results_do_not_stand_before_ours(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("verb", ["find", "fetch"])
-async def test_the_look_for_copies_does_not_cost_the_results(verb: str, tmp_path: Path) -> None:
-    """What is still not to be looked for after `give_up_hours` is let be: our own results are there, and are taken."""
+async def test_results_do_not_wait_for_the_look_for_copies(verb: str, tmp_path: Path) -> None:
+    """A list that is down, or a stranger's results that cannot be read, withhold no answer; a copy is counted when it can be."""
     async with open_rig(tmp_path, plugin=FussyProvider) as rig:
-        await doubted(rig, "a", "b", created=True)
+        lost = await doubted(rig, "a", "b", created=True)
         assert (await look(rig, reconciler_of(rig), 100)).state is BatchState.SUBMITTED
         ended = RemoteBatch(remote_id="fake-1", state=RemoteState.ENDED, total=2)
         await rig.ledger.batches.ended(await claimed(rig), ended, rig.clock.now())
+        ours = rig.remote.batches["fake-1"]
         if verb == "fetch":
             stranger(rig, "fake-theirs", lines=2, turnaround_seconds=0)
         cache = Cache.open(tmp_path / "cache", CacheSettings())
         collector = Collector(rig.upstream, rig.waiters, cache, rig.retries, rig.tasks, ended=asyncio.Event())
-        for hours in (*[10] * 16, 24):
-            await rig.clock.advance(hours * 3_600)
-            rig.remote.before["find"].extend([Retryable("unavailable")] if verb == "find" else [])
-            batch = await claimed(rig)
-            await rig.upstream.guard(batch, collector.collect(batch))
-            rig.remote.before["find"].clear()
+        discarder = Discarder(rig.upstream, rig.retries.quarantine_seconds)
+        rig.remote.before["find"].extend([Retryable("unavailable")] * 2 if verb == "find" else [])
+        batch = await claimed(rig)
+        await rig.upstream.guard(batch, collector.collect(batch))
         cache.close()
-
         assert (await rig.batch()).state is BatchState.COLLECTED
         assert await rig.states() == [RequestState.SUCCEEDED] * 2
+
+        rig.remote.batches["fake-2"] = replace(ours, remote_id="fake-2", marker=lost.marker)
+        await discarder.round()
+        assert not (await rig.batch()).discarded
+        await rig.clock.advance(400)
+        await discarder.round()
+        assert rig.upstream.known_copies == {"fake-2"}
+        for _ in range(60):
+            await rig.clock.advance(3_600)
+            await discarder.round()
+        assert (await rig.batch()).discarded
 
 
 async def _sealed_for(rig: Rig, provider: str) -> int:
