@@ -164,6 +164,8 @@ class Poller:
 
     async def _answered(self, batch: BatchRow, side: Side, remote: RemoteBatch) -> None:
         now = self._upstream.clock.now()
+        if remote.state is not RemoteState.RUNNING:
+            self._stopping.pop(batch.id, None)
         if remote.state is RemoteState.RUNNING and self._never_ends(batch, side):
             await self._give_up(batch)
         elif remote.state is RemoteState.RUNNING:
@@ -240,6 +242,7 @@ class Poller:
         if age < self._retries.quarantine_seconds:
             await self._lost(batch, side, Retryable(f"not shown yet: {error.reason}"))
             return
+        self._stopping.pop(batch.id, None)
         self._upstream.metrics.polls.of(side.provider.name, "missing").inc()
         self._upstream.log(batch).warning("batch_missing", remote_id=batch.remote_id)
         await self._ledger.batches.doubt(batch, f"missing at the provider: {error.reason}", now)

@@ -208,6 +208,7 @@ class Reconciler:
     async def _over(self, batch: BatchRow, end: Coroutine[object, object, list[Settled]]) -> None:
         """Nothing is to be found out about it any more, or everything anew; whoever waits for what ended is told."""
         self._first_empty.pop(batch.id, None)
+        self._listed_only.pop(batch.id, None)
         self._upstream.looked_for.discard(batch.id)
         settled = await end
         self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
