@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from gateway.errors import Missing, Retryable
-from gateway.records import RemoteBatch, RemoteState, line_number
+from gateway.records import BatchState, RemoteBatch, RemoteState, line_number
 from gateway.spool import read_rows
 from gateway.store.shipping import BatchRow
 from gateway.troubles import NO_ROOM
@@ -60,12 +60,15 @@ async def _copies_are_over(upstream: Upstream, batch: BatchRow, side: Side) -> b
         weighed = await weigh(upstream, batch, side, found)
         found, unread = weighed.ours, weighed.unread
     # What we know as the batch itself repeats nothing, and of what was refused nothing was run.
-    own = batch.remote_id if batch.submitted_at is not None else None
-    copies = [remote for remote in found if remote.state is not RemoteState.REFUSED and remote.remote_id != own]
+    known = batch.remote_id if batch.submitted_at is not None else None
+    copies = [remote for remote in found if remote.state is not RemoteState.REFUSED and remote.remote_id != known]
+    # Given up while it was out of sight, it runs for nobody.
+    own = [remote for remote in found if remote.remote_id == known and batch.state is BatchState.DISSOLVED]
     await upstream.cancel_copies(batch, side, copies)
+    await upstream.stop(batch, side, own)
     if unread is not None:
         raise unread
-    return all(copy.state is not RemoteState.RUNNING for copy in copies)
+    return all(remote.state is not RemoteState.RUNNING for remote in (*copies, *own))
 
 
 async def weigh(upstream: Upstream, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> Weighed:

@@ -192,12 +192,17 @@ class Upstream:
                 self.known_copies.add(copy.remote_id)
                 self.metrics.duplicate_batches.of(side.provider.name).inc()
                 self.log(batch).error("duplicate_batch", remote_id=copy.remote_id)
-            if copy.state is not RemoteState.RUNNING:
+        await self.stop(batch, side, copies)
+
+    async def stop(self, batch: BatchRow, side: Side, remotes: Sequence[RemoteBatch]) -> None:
+        """Ask the provider to stop those that run."""
+        for remote in remotes:
+            if remote.state is not RemoteState.RUNNING:
                 continue
             try:
-                await self.call(side, "cancel", side.plugin.cancel(copy), CANCEL_SECONDS)
+                await self.call(side, "cancel", side.plugin.cancel(remote), CANCEL_SECONDS)
             except (ProviderError, PluginFault) as error:
-                self.log(batch).warning("cancel_failed", remote_id=copy.remote_id, reason=trouble(error))
+                self.log(batch).warning("cancel_failed", remote_id=remote.remote_id, reason=trouble(error))
 
     def decode(self, side: Side, row: bytes) -> Result:
         """What a fetched row says. Raises `PluginFault`, logged under the plugin's name, where `decode` raises; for threads."""

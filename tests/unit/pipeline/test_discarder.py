@@ -186,8 +186,8 @@ async def test_what_cannot_be_looked_for_waits(attribute: str, value: str, tmp_p
         assert copy.cancelled
 
 
-async def test_what_is_no_copy_is_let_be(tmp_path: Path) -> None:
-    """The batch as we knew it, given up while it ran, and one that the provider refused, repeat nothing."""
+async def test_what_is_no_copy_is_not_counted(tmp_path: Path) -> None:
+    """The batch as we knew it, given up while it ran, and one that the provider refused, repeat nothing; what runs is stopped."""
     async with open_rig(tmp_path) as rig:
         batches, now = rig.ledger.batches, rig.clock.now()
         await batches.doubt(await batches.intend(await sealed(rig, "a"), now), "lost", now)
@@ -197,7 +197,7 @@ async def test_what_is_no_copy_is_let_be(tmp_path: Path) -> None:
         appears(rig, await rig.batch(), refusal=Rejected("poison"))
         await batches.dissolve(await claimed(rig), now, {})
         await go_on(rig, discarder_of(rig), 30)
-        assert (counted(rig), own.cancelled) == (0, False)
+        assert (counted(rig), own.cancelled) == (0, True)
 
 
 async def test_what_was_lost_and_comes_back_is_a_copy(tmp_path: Path) -> None:
