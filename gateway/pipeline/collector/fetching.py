@@ -17,7 +17,7 @@ from gateway.pipeline.collector.reading import named_by
 from gateway.records import RemoteState
 from gateway.spool import write_whole
 from gateway.store.shipping import BatchRow
-from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, backoff, trouble
+from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, pause_after, trouble
 from gateway.upstream import Side, Upstream, remote_of
 
 FETCH_SECONDS = 3600.0
@@ -123,7 +123,7 @@ class Fetcher:
         partial = rows.with_name(rows.name + ".part")
         partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            await self._upstream.call(side, "fetch", side.plugin.fetch(remote_of(batch), partial), FETCH_SECONDS)
+            await self._upstream.fetch(side, remote_of(batch), partial, FETCH_SECONDS)
         except BaseException:
             # On a full disk half a download would stand in the way of everything else.
             partial.unlink(missing_ok=True)
@@ -135,8 +135,7 @@ class Fetcher:
     async def _fetch_failed(self, batch: BatchRow, error: Exception) -> None:
         """A download that failed says nothing of the lines: again, later each time."""
         self._upstream.metrics.fetches.of(batch.lane.provider, "failed").inc()
-        wish = error.retry_after if isinstance(error, Retryable) else None
-        pause = max(wish or 0.0, backoff(batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS))
+        pause = pause_after(error, batch.troubles, 5.0, LONGEST_TROUBLE_SECONDS)
         if isinstance(error, PluginFault | Missing):
             await self._upstream.park(batch, trouble(error), PARK_SECONDS)
         else:

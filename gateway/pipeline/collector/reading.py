@@ -40,11 +40,28 @@ def is_answer(result: Result) -> bool:
 
 
 def rows_of(upstream: Upstream, batch: BatchRow, side: Side) -> Iterator[Row]:
-    """Every row on disk. Raises `PluginFault` where one cannot be decoded."""
+    """Every row on disk that can be decoded. After the last one, raises `PluginFault` if the plugin failed on others.
+
+    The first fault is logged and counted: a bug that all rows meet would fill the log.
+    """
+    fault: PluginFault | None = None
     for row in in_slices(read_rows(upstream.spool.rows(batch.marker))):
-        result = upstream.decode(side, row)
-        n = None if result.line_id is None else line_number(batch.marker, result.line_id)
-        yield Row(n=None if n is None or n >= batch.count else n, result=result)
+        try:
+            decoded = _decoded(batch, side, row)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+            fault = fault or upstream.accounts.fault(side.provider, "decode", error)
+        else:
+            yield decoded
+    if fault is not None:
+        raise fault
+
+
+def _decoded(batch: BatchRow, side: Side, row: bytes) -> Row:
+    result: object = side.plugin.decode(row)
+    if not isinstance(result, Result):
+        raise PluginFault(f"returned {type(result).__name__} from decode")
+    n = None if result.line_id is None else line_number(batch.marker, result.line_id)
+    return Row(n=None if n is None or n >= batch.count else n, result=result)
 
 
 def named_by(upstream: Upstream, batch: BatchRow, side: Side) -> Named:

@@ -15,6 +15,7 @@ from itertools import islice
 from gateway.config import Retries
 from gateway.delivery import NAMED_AT_MOST, Delivery, names_of
 from gateway.endings import Judged, settle
+from gateway.errors import PluginFault
 from gateway.judging import Judge
 from gateway.pipeline.collector.reading import is_answer, rows_of
 from gateway.records import RequestState, Result
@@ -78,9 +79,13 @@ class Settler:
 
         `answered` as of `reading.Named`: of a line that a row answers, what other rows complain of does not count.
 
-        Raises `PluginFault` where a row cannot be decoded; what stands before it is settled.
+        Raises `PluginFault` where a row cannot be decoded, or has what cannot be stored: all others are settled, and no line
+        counts as missing, since such a row may be its.
         """
-        await self._settle_chunks(batch, self._chunks(batch, side, answered))
+        faults: list[PluginFault] = []
+        await self._settle_chunks(batch, self._chunks(batch, side, answered, faults))
+        if faults:
+            raise faults[0]
         await self._settle_chunks(batch, self._missing(batch, side))
 
     async def _settle_chunks(self, batch: BatchRow, chunks: Iterator[list[Settlement]]) -> None:
@@ -121,22 +126,28 @@ class Settler:
             metrics.batch_lines.of(provider, outcome).inc(lines)
         metrics.late_lines.of(provider).inc(len(settlements) - outcomes.total())
 
-    def _chunks(self, batch: BatchRow, side: Side, answered: bytes) -> Iterator[list[Settlement]]:
-        """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other."""
-        rows = self._rows(batch, side, answered)
+    def _chunks(
+        self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault]
+    ) -> Iterator[list[Settlement]]:
+        """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other. Fills `faults`."""
+        rows = self._rows(batch, side, answered, faults)
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
         judge = self._upstream.judge(side.provider, side.plugin, batch.count)
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             judged = {} if judge is None else self._judged(batch, judge, chunk)
             now = self._upstream.clock.now()
-            yield [
-                settle(
-                    row.result, members.get(row.n) or _settled_before(row.n), batch, pricing, self._retries,
-                    now=now, judged=judged.get(row.n),
-                )
-                for row in chunk
-            ]  # fmt: skip
+            settlements = []
+            for row in chunk:
+                member = members.get(row.n) or _settled_before(row.n)
+                try:
+                    settlements.append(
+                        settle(row.result, member, batch, pricing, self._retries, now=now, judged=judged.get(row.n))
+                    )
+                except Exception as error:  # noqa: BLE001 - a body that is no JSON, say
+                    if not faults:
+                        faults.append(self._upstream.accounts.fault(side.provider, "decode", error))
+            yield settlements
 
     def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Said]) -> dict[int, Judged]:
         """What was found of the answers in a chunk, by place; of several rows for one line the first counts."""
@@ -152,14 +163,17 @@ class Settler:
                 asked = self._ledger.batches.asked(session, batch.id, page)
             yield from asked
 
-    def _rows(self, batch: BatchRow, side: Side, answered: bytes) -> Iterator[Said]:
+    def _rows(self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault]) -> Iterator[Said]:
         """What the rows say of lines of this batch; rows that name none are counted."""
-        for row in rows_of(self._upstream, batch, side):
-            if row.n is None:
-                self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
-                self._upstream.log(batch).warning("unknown_line", line_id=row.result.line_id)
-            elif is_answer(row.result) or not answered[row.n]:
-                yield Said(n=row.n, result=row.result)
+        try:
+            for row in rows_of(self._upstream, batch, side):
+                if row.n is None:
+                    self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
+                    self._upstream.log(batch).warning("unknown_line", line_id=row.result.line_id)
+                elif is_answer(row.result) or not answered[row.n]:
+                    yield Said(n=row.n, result=row.result)
+        except PluginFault as fault:
+            faults.append(fault)
 
     def _missing(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements for lines that no row has settled, a chunk at a time; runs in threads, one after the other."""
