@@ -38,6 +38,7 @@ from gateway.config import (
     Waiting,
 )
 from gateway.listening import listen
+from gateway.pipeline.discarder import LOOKED_FOR
 from gateway.prices import Prices
 from gateway.provider import Provider
 from gateway.records import BatchState
@@ -260,10 +261,11 @@ class Callers:
         raise Broken(f"it does not end: {self._notes}, {batches}")
 
     async def tidy(self) -> bool:
-        """Whether every batch is over and discarded."""
+        """Whether every batch is over and discarded; one that was in doubt is kept in mind for a day, without its files."""
         ledger = self._gateway.ledger
-        left = await ledger.batches.undiscarded(float("inf"), 1)
-        return not left and not await ledger.batches.open_of("sim")
+        left = await ledger.batches.undiscarded(float("inf"), 100)
+        looked_for = all(batch.parked_reason == LOOKED_FOR for batch in left)
+        return looked_for and not await ledger.batches.open_of("sim")
 
     async def forgotten(self) -> bool:
         """Whether nothing is kept but the newest request, whose number must not be given again."""
