@@ -57,8 +57,8 @@ class Discarder:
         if side is not None and await self._look_for_copies(batch, side):
             now = self._upstream.clock.now()
             look_at, troubles = next_look(batch, window_seconds, self._quarantine_seconds, now), 0
-            if not side.plugin.marked:
-                # Each look may download what strangers have made, and can prove only what has ended.
+            if _is_collected(batch):
+                # By now its provider shows what it made; each further look may download what strangers have made.
                 look_at = None
         else:
             now = self._upstream.clock.now()
