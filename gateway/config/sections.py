@@ -106,7 +106,8 @@ class Batching:
     window_seconds: float = setting(30.0, "age of the oldest request at which a window seals", at_least=0)
     idle_seconds: float = setting(
         2.0,
-        "a window with nothing in flight seals after this long without a new request; requests that came back wait for window_seconds",
+        "a window with nothing in flight seals after this long without a new request; requests that came back wait for "
+        "window_seconds",
         at_least=0,
     )
     max_window_seconds: float = setting(
