@@ -157,14 +157,14 @@ def break_everything(here: Scene) -> None:
     """Refusals that quote the prompt, lost calls, broken rows, a key that is refused: something else at each kind."""
     quoting = f"cannot take this: {PROMPT} is in it"
     lost = itertools.cycle([Operation.UPLOAD, Operation.POLL, Operation.LIST, Operation.FETCH, Operation.DISCARD])
-    rows = itertools.cycle([FaultKind.ROW_UNKNOWN_ID, FaultKind.ROW_NO_CHOICES])
+    rows = itertools.cycle([FaultKind.ROW_STATUS_0, FaultKind.ROW_NO_CHOICES])
     for simulator in here.simulators.values():
         for operation in (next(lost), Operation.DISCARD):
             simulator.faults.order(
                 Fault(kind=FaultKind.STATUS, operation=operation, status=503, when="after", message=quoting)
             )
         if simulator.kind != "anthropic":
-            # Of a batch without a marker, rows that name nobody prove nothing: it would be held for as long as anybody waits.
+            # Of a batch without a marker, rows without an answer prove nothing: it would be held for as long as anybody waits.
             simulator.faults.order(Fault(kind=next(rows)))
         for operation in (Operation.CREATE, Operation.COMPLETE):
             simulator.faults.order(
@@ -244,7 +244,7 @@ async def test_no_canary_is_seen(here: Scene) -> None:
     # The scene is what it says: everything was asked, and everything went wrong.
     assert b"one-openai-0" in places["requests --json"]
     assert b"credentials" in places["batches --json"]
-    for event in ("batch_doubted", "batch_adopted", "batch_dissolved", "key_refused", "unknown_line", "discard_failed"):
+    for event in ("batch_doubted", "batch_adopted", "batch_dissolved", "key_refused", "batch_hitch", "discard_failed"):
         assert f'"event":"{event}"'.encode() in here.log
     assert PROMPT.encode() in places.pop("its own answer")
     assert b"unauthorised_providers" in places["/readyz"]
