@@ -17,7 +17,7 @@ from gateway.pipeline.collector.reading import named_by
 from gateway.records import RemoteState
 from gateway.spool import write_whole
 from gateway.store.shipping import BatchRow
-from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, PARK_SECONDS, pause_after, trouble
+from gateway.troubles import HITCHES, LOST_TROUBLES, NO_ROOM, OVERDUE_SECONDS, PARK_SECONDS, pause_after, trouble
 from gateway.upstream import Side, Upstream, remote_of
 
 FETCH_SECONDS = 3600.0
@@ -36,14 +36,14 @@ class Fetched:
     answered: bytes
 
 
-def expected_lines(batch: BatchRow) -> int:
+def expected_lines(batch: BatchRow, *, stopped: bool) -> int:
     """How many lines of an ended batch have a row, as its provider counted when it was last asked.
 
-    One that was stopped half-way (cancelled, expired) may have rows only for what was done. Counts of 0 say nothing: they
-    are shown before anything has been counted.
+    One that was `stopped` half-way may have rows only for what was done. Counts of 0 say nothing: they are shown before
+    anything has been counted; and those of a batch that came to its own end may lag behind it.
     """
     counted = min(batch.total or batch.count, batch.count)
-    return min(batch.done or counted, counted)
+    return min(batch.done or counted, counted) if stopped else counted
 
 
 class Fetcher:
@@ -71,7 +71,7 @@ class Fetcher:
             await asyncio.to_thread(write_whole, self._upstream.spool.rows(batch.marker), ())
             return Fetched(batch=batch, answered=bytes(batch.count))
         named = await asyncio.to_thread(named_by, self._upstream, batch, side)
-        pause = self._pause(batch, named.lines)
+        pause = self._pause(batch, side, named.lines)
         if pause is None:
             return Fetched(batch=batch, answered=named.answered)
         await asyncio.to_thread(self._upstream.spool.rows(batch.marker).unlink)
@@ -103,7 +103,9 @@ class Fetcher:
         except (Missing, PluginFault) as error:
             self._upstream.log(batch).warning("batch_not_shown", reason=trouble(error))
             return batch
-        if remote.state is not RemoteState.RUNNING:
+        # One that is said now to run and now to have ended, and should long be over, is not waited for again.
+        is_overdue = self._age(batch) >= side.provider.limits.window_seconds + OVERDUE_SECONDS
+        if remote.state is not RemoteState.RUNNING or is_overdue:
             return await self._ledger.batches.shown(batch, remote)
         self._upstream.log(batch).warning("batch_runs_again", remote_id=batch.remote_id)
         await self._ledger.batches.resumed(batch, remote, self._upstream.clock.now() + REFETCH_SECONDS[0])
@@ -163,14 +165,24 @@ class Fetcher:
             return False
         return remote.state is RemoteState.ENDED
 
-    def _pause(self, batch: BatchRow, lines: int) -> float | None:
+    def _pause(self, batch: BatchRow, side: Side, lines: int) -> float | None:
         """After which pause to fetch again, since only so many lines have a row; None: take what is there.
 
-        Lines that nobody wants are looked for once more only, and so are those that a file lacks whose provider does not count.
+        Looked for once more only are lines that nobody wants, those that a file lacks whose provider does not count, and those
+        that it does not count as done: somebody else may have stopped the batch.
         """
-        if lines >= expected_lines(batch) or self._given_up(batch):
+        if lines >= expected_lines(batch, stopped=self._was_stopped(batch, side)) or self._given_up(batch):
             return None
         is_counted = batch.total is not None or bool(batch.done)
-        is_sure = batch.cancel_at is None and (is_counted or not lines)
+        is_all_done = bool(batch.done) and lines >= (batch.done or 0)
+        is_sure = batch.cancel_at is None and not is_all_done and (is_counted or not lines)
         pauses = REFETCH_SECONDS if is_sure else REFETCH_SECONDS[:1]
         return None if batch.fetches > len(pauses) else pauses[batch.fetches - 1]
+
+    def _was_stopped(self, batch: BatchRow, side: Side) -> bool:
+        """By us, or by the end of its window."""
+        return batch.cancel_at is not None or self._age(batch) >= side.provider.limits.window_seconds
+
+    def _age(self, batch: BatchRow) -> float:
+        now = self._upstream.clock.now()
+        return now - (now if batch.submitted_at is None else batch.submitted_at)

@@ -188,12 +188,60 @@ async def test_a_file_without_our_lines_is_fetched_again(what: str, tmp_path: Pa
 
 
 async def test_what_was_done_of_a_stopped_batch_is_delivered_at_once(tmp_path: Path) -> None:
-    """A provider that counts half of the lines as done, and has rows for these, has no more: nobody waits for the others."""
+    """Of what we cancelled the provider has rows for the lines that it counts as done: nobody waits for the others."""
     async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
         stand.shown.files["half"] = [1]
         await stand.look()
+        await stand.rig.ledger.batches.mark_cancelling(await claimed(stand.rig), stand.rig.clock.now())
         assert (await stand.look()).state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.QUEUED, RequestState.SUCCEEDED]
+
+
+async def test_what_was_done_in_its_window_is_delivered_at_once(tmp_path: Path) -> None:
+    """Of a batch that ended with its window the provider has rows for the lines that it counts as done, and no others."""
+    async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
+        stand.shown.files["half"] = [1]
+        await stand.rig.clock.advance(86_400)
+        await stand.look()
+        assert (await stand.look()).state is BatchState.COLLECTED
+
+
+async def test_counts_that_lag_cost_no_line(tmp_path: Path) -> None:
+    """A batch that nobody stopped, and that says half of it is done, is asked once more: the other half may be done by now."""
+    async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
+        stand.shown.files["half"] = [0]
+        await stand.look()
+        await stand.look()
+        stand.shown.remote = replace(stand.shown.remote, done=2, where={"output": "whole"})
+        await stand.rig.clock.advance(MINUTE)
+        assert (await stand.look()).state is BatchState.COLLECTED
+        assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
+
+
+async def test_what_somebody_else_stopped_is_looked_for_once_more(tmp_path: Path) -> None:
+    """After a minute what is done of a batch that ended early is all there is."""
+    async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
+        stand.shown.files["half"] = [0]
+        await stand.look()
+        await stand.look()
+        await stand.rig.clock.advance(MINUTE)
+        assert (await stand.look()).state is BatchState.COLLECTED
+        assert await stand.rig.states() == [RequestState.SUCCEEDED, RequestState.QUEUED]
+
+
+async def test_a_batch_that_flaps_comes_to_an_end(tmp_path: Path) -> None:
+    """One that is said to have ended whenever it is polled, and to run whenever its results are wanted, is over some day."""
+    async with open_stand(tmp_path, total=2) as stand:
+        ended = stand.shown.remote
+        for _ in range(200):
+            batch = await stand.rig.batch()
+            if batch.state is BatchState.COLLECTED:
+                break
+            running = replace(ended, state=RemoteState.RUNNING)
+            stand.shown.remote = ended if batch.state is BatchState.SUBMITTED else running
+            after = await stand.look()
+            await stand.rig.clock.advance(max(3_600.0, after.retry_at - stand.rig.clock.now()))
+        assert (await stand.rig.batch()).state is BatchState.COLLECTED
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
