@@ -198,7 +198,7 @@ async def live(here: Scene) -> None:
         states = [(await here.get("one", f"/v1/results/one-{kind}-0")).status_code for kind in waited]
         return 202 not in states
 
-    await until(over, "the requests end", 80, look_seconds=0.5)
+    await until(over, "the requests end", 200, look_seconds=0.5)
     for kind in here.simulators:
         here.told_to_two.append((await here.get("two", f"/v1/results/one-{kind}-0")).content)
     here.told_to_two.append((await here.get("two", "/v1/results")).content)
