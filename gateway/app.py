@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
@@ -65,24 +65,12 @@ KEEP_ALIVE_SECONDS = 75.0
 class Signals:
     """Events between the steps; each only shortens a wait."""
 
-    arrived: asyncio.Event
-    unbatched: asyncio.Event
-    sealed: asyncio.Event
-    submitted: asyncio.Event
-    ended: asyncio.Event
-    doubted: asyncio.Event
-
-    @classmethod
-    def make(cls) -> Signals:
-        """All of them, unset."""
-        return cls(
-            arrived=asyncio.Event(),
-            unbatched=asyncio.Event(),
-            sealed=asyncio.Event(),
-            submitted=asyncio.Event(),
-            ended=asyncio.Event(),
-            doubted=asyncio.Event(),
-        )
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    unbatched: asyncio.Event = field(default_factory=asyncio.Event)
+    sealed: asyncio.Event = field(default_factory=asyncio.Event)
+    submitted: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    doubted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Gateway:
@@ -121,7 +109,7 @@ class Gateway:
         self.heartbeats = Heartbeats(clock)
         self.connections = Connections(clock, configuration.server.header_seconds)
         self.notices = Notices(clock)
-        signals = Signals.make()
+        signals = Signals()
         self._start_workers(cache, waiters, signals)
         intake = Intake(
             ledger,
