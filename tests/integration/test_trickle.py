@@ -79,7 +79,7 @@ async def mill(tmp_path: Path) -> AsyncIterator[Mill]:
     faults: list[str] = []
     tasks = Tasks(lambda name, _: faults.append(name), lambda name, _: faults.append(name))
     waiters = Waiters(ledger, clock)
-    events = Signals.make()
+    events = Signals()
     heard = {"arrived": events.arrived, "unbatched": events.unbatched}
     accounts = Accounts(clock, Retries(), metrics)
     upstream = Upstream(
