@@ -114,7 +114,7 @@ CASES = (
         name="Trusting",
         body="""
         def decode(self, row):
-            orjson.loads(row)["custom_id"]
+            orjson.loads(row)
             return super().decode(row)
         """,
         test="test_decode_never_raises_on_bytes",
@@ -255,7 +255,7 @@ CASES = (
             try:
                 await super().fetch(remote, to)
             except Retryable:
-                return
+                to.touch()
         """,
         test="test_a_download_that_is_cut_is_not_a_whole_one",
         says="half a download must raise Retryable; it raised nothing",
