@@ -22,15 +22,20 @@ GATEWAY = '[server]\nport = 0\n[storage]\ndirectory = "data"\n[providers.openai]
 def begun(temporary: Path, *words: str) -> subprocess.Popen[str]:
     """The command as a process whose temporary directory this is."""
     temporary.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        command(*words),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(temporary),
-        # A terminal is not closed, nor Ctrl-C pressed, for the process alone.
-        start_new_session=True,
-    )
+    # Tests that run under nohup would hand its deafness on.
+    heard = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(
+            command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(temporary),
+            # A terminal is not closed, nor Ctrl-C pressed, for the process alone.
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, heard)
 
 
 def environment(temporary: Path) -> Mapping[str, str]:
