@@ -94,9 +94,15 @@ class Collector:
         batch = fetched.batch
         try:
             async with self._settling:
-                await self._settler.settle_all(batch, side, fetched.answered)
+                if fetched.again_in is None:
+                    await self._settler.settle_all(batch, side, fetched.answered)
+                else:
+                    await self._settler.settle_answers(batch, side, fetched.answered)
         except PluginFault as error:
             await self._upstream.park(batch, trouble(error), PARK_SECONDS)
+            return
+        if fetched.again_in is not None:
+            await self._fetcher.again_later(fetched, fetched.again_in)
             return
         await self._ledger.batches.collected(batch, self._upstream.clock.now())
         self._upstream.metrics.batches_collected.of(batch.lane.provider).inc()

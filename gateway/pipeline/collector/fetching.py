@@ -29,11 +29,15 @@ LONGEST_TROUBLE_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """A batch whose rows are on disk: all that will ever come."""
+    """A batch with rows on disk."""
 
     batch: BatchRow
     #: As of `reading.Named`.
     answered: bytes
+    #: How many lines the rows name.
+    lines: int = 0
+    #: Seconds after which to fetch again, since rows are missing; None: this is all that will ever come.
+    again_in: float | None = None
 
 
 def expected_lines(batch: BatchRow, *, stopped: bool) -> int:
@@ -56,7 +60,7 @@ class Fetcher:
         self._retries = retries
 
     async def fetch(self, batch: BatchRow, side: Side) -> Fetched | None:
-        """The batch with its rows on disk, fewer or none of them where no more will come; None: it was left for later."""
+        """The batch with its rows on disk: all that will ever come, or those there are by now; None: it was left for later."""
         await self._look_for_copies(batch, side)
         try:
             shown = await self._shown(batch, side)
@@ -72,11 +76,13 @@ class Fetcher:
             return Fetched(batch=batch, answered=bytes(batch.count))
         named = await asyncio.to_thread(named_by, self._upstream, batch, side)
         pause = self._pause(batch, side, named.lines)
-        if pause is None:
-            return Fetched(batch=batch, answered=named.answered)
+        return Fetched(batch=batch, answered=named.answered, lines=named.lines, again_in=pause)
+
+    async def again_later(self, fetched: Fetched, pause: float) -> None:
+        """Leave a batch whose rows are not all there until `pause` is over, without those that are."""
+        batch = fetched.batch
         await asyncio.to_thread(self._upstream.spool.rows(batch.marker).unlink)
-        await self._upstream.park(batch, f"the result file names {named.lines} of {batch.count} lines", pause)
-        return None
+        await self._upstream.park(batch, f"the result file names {fetched.lines} of {batch.count} lines", pause)
 
     async def _look_for_copies(self, batch: BatchRow, side: Side) -> None:
         """A batch whose creation was ever in doubt is looked for before any line of it can go back and be sent again.

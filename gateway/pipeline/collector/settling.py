@@ -82,11 +82,21 @@ class Settler:
         Raises `PluginFault` where a row cannot be decoded, or has what cannot be stored: all others are settled, and no line
         counts as missing, since such a row may be its.
         """
+        await self._settle_rows(batch, side, answered, whole=True)
+        await self._settle_chunks(batch, self._missing(batch, side))
+
+    async def settle_answers(self, batch: BatchRow, side: Side, answered: bytes) -> None:
+        """Settle the answers of a file that is not whole: the next one may have fewer, and they were paid.
+
+        What other rows say of a line has to wait: the whole file may have its answer. Raises as `settle_all`.
+        """
+        await self._settle_rows(batch, side, answered, whole=False)
+
+    async def _settle_rows(self, batch: BatchRow, side: Side, answered: bytes, *, whole: bool) -> None:
         faults: list[PluginFault] = []
-        await self._settle_chunks(batch, self._chunks(batch, side, answered, faults))
+        await self._settle_chunks(batch, self._chunks(batch, side, answered, faults, whole=whole))
         if faults:
             raise faults[0]
-        await self._settle_chunks(batch, self._missing(batch, side))
 
     async def _settle_chunks(self, batch: BatchRow, chunks: Iterator[list[Settlement]]) -> None:
         tally = Tally()
@@ -127,10 +137,13 @@ class Settler:
         metrics.late_lines.of(provider).inc(len(settlements) - outcomes.total())
 
     def _chunks(
-        self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault]
+        self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault], *, whole: bool
     ) -> Iterator[list[Settlement]]:
-        """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other. Fills `faults`."""
-        rows = self._rows(batch, side, answered, faults)
+        """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other. Fills `faults`.
+
+        `whole`: of all rows; else of the answers among them.
+        """
+        rows = (row for row in self._rows(batch, side, answered, faults) if whole or is_answer(row.result))
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
         judge = self._upstream.judge(side.provider, side.plugin, batch.count)

@@ -114,7 +114,7 @@ async def test_what_was_counted_on_the_way_says_nothing_of_the_end(tmp_path: Pat
         stand.shown.remote = ended
         await stand.look()
         assert (await stand.look()).state is BatchState.ENDED
-        assert await stand.rig.states() == [RequestState.BATCHED] * 2
+        assert await stand.rig.states() == [RequestState.SUCCEEDED, RequestState.BATCHED]
 
 
 @pytest.mark.parametrize("error", [None, Missing("deleted"), RuntimeError("a bug")])
@@ -215,6 +215,21 @@ async def test_counts_that_lag_cost_no_line(tmp_path: Path) -> None:
         stand.shown.remote = replace(stand.shown.remote, done=2, where={"output": "whole"})
         await stand.rig.clock.advance(MINUTE)
         assert (await stand.look()).state is BatchState.COLLECTED
+        assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
+
+
+async def test_the_answers_of_a_short_file_are_delivered_at_once(tmp_path: Path) -> None:
+    """What is there of a file is settled before it is fetched again: the next one may have less, and it was paid."""
+    async with open_stand(tmp_path, total=2, done=2, where={"output": "half"}) as stand:
+        stand.shown.files["half"] = [1]
+        await stand.look()
+        assert (await stand.look()).state is BatchState.ENDED
+        assert await stand.rig.states() == [RequestState.BATCHED, RequestState.SUCCEEDED]
+        stand.shown.files["half"] = [0]
+        for _ in range(2):
+            await stand.rig.clock.advance(QUARTER)
+            after = await stand.look()
+        assert after.state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
 
