@@ -234,6 +234,7 @@ async def told(here: Scene) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.timeout(300)
 async def test_no_canary_is_seen(here: Scene) -> None:
     """Keys and prompts are in no log, metric, listing, argument or file name, nor told to other clients; no key is on disk."""
     places = await told(here)
