@@ -143,7 +143,7 @@ class Settler:
 
         `whole`: of all rows; else of the answers among them.
         """
-        rows = (row for row in self._rows(batch, side, answered, faults) if whole or is_answer(row.result))
+        rows = self._rows(batch, side, answered, faults, whole=whole)
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
         judge = self._upstream.judge(side.provider, side.plugin, batch.count)
@@ -176,17 +176,23 @@ class Settler:
                 asked = self._ledger.batches.asked(session, batch.id, page)
             yield from asked
 
-    def _rows(self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault]) -> Iterator[Said]:
-        """What the rows say of lines of this batch; rows that name none are counted."""
+    def _rows(
+        self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault], *, whole: bool
+    ) -> Iterator[Said]:
+        """What the rows say of lines of this batch; rows that name none are counted, once: in the whole file."""
         try:
             for row in rows_of(self._upstream, batch, side):
                 if row.n is None:
-                    self._upstream.metrics.unknown_lines.of(side.provider.name).inc()
-                    self._upstream.log(batch).warning("unknown_line", line_id=row.result.line_id)
-                elif is_answer(row.result) or not answered[row.n]:
+                    if whole:
+                        self._unknown(batch, row.result)
+                elif is_answer(row.result) or (whole and not answered[row.n]):
                     yield Said(n=row.n, result=row.result)
         except PluginFault as fault:
             faults.append(fault)
+
+    def _unknown(self, batch: BatchRow, result: Result) -> None:
+        self._upstream.metrics.unknown_lines.of(batch.lane.provider).inc()
+        self._upstream.log(batch).warning("unknown_line", line_id=result.line_id)
 
     def _missing(self, batch: BatchRow, side: Side) -> Iterator[list[Settlement]]:
         """Settlements for lines that no row has settled, a chunk at a time; runs in threads, one after the other."""
