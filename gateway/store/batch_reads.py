@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gateway.records import BatchState
-from gateway.store.batch_rows import Members, read_batch, read_batches, read_lines
+from gateway.store.batch_rows import Members, read_batch, read_batches, read_booked, read_lines
 from gateway.store.database import Database, Params, Session, Value, json_array, read_aside
 from gateway.store.shipping import Asked, BatchRow, Line
 
@@ -112,6 +112,10 @@ class BatchReads:
     def members(self, session: Session, batch_id: int) -> Members:
         """The unsettled members by `n`, in arrays: about 1 MB for 50,000; for threads, with `database.reader()`."""
         return Members(session, batch_id)
+
+    def booked(self, session: Session, batch: BatchRow) -> bytes:
+        """By line: 1 where one of its rows is booked; for threads, with `database.reader()`."""
+        return read_booked(session, batch.id, batch.count)
 
     async def _listing(self, query: str, params: dict[str, Value]) -> list[BatchRow]:
         return await self._database.read(lambda session: read_batches(session, query, params))

@@ -35,6 +35,17 @@ def read_lines(session: Session, batch_id: int, after_n: int, limit: int) -> lis
     return [Line(n=n, payload=payload) for n, payload in rows]
 
 
+def read_booked(session: Session, batch_id: int, count: int) -> bytes:
+    """By line of a batch of `count`: 1 where it is booked."""
+    booked = bytearray(count)
+    after_n = -1
+    while rows := session.rows("booked_after", {"batch": batch_id, "after_n": after_n, "limit": _PAGE}):
+        for (n,) in rows:
+            booked[n] = 1
+        after_n = int(rows[-1][0])
+    return bytes(booked)
+
+
 class Members:
     """The unsettled members of a batch by their `n`, as they were when this was read: about 20 bytes each."""
 

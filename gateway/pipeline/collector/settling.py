@@ -141,9 +141,10 @@ class Settler:
     ) -> Iterator[list[Settlement]]:
         """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other. Fills `faults`.
 
-        `whole`: of all rows; else of the answers among them.
+        `whole`: of all rows; else of the answers among them. What an earlier reading of them has settled was counted then.
         """
-        rows = self._rows(batch, side, answered, faults, whole=whole)
+        booked = self._booked(batch)
+        rows = (row for row in self._rows(batch, side, answered, faults, whole=whole) if not booked[row.n])
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
         judge = self._upstream.judge(side.provider, side.plugin, batch.count)
@@ -202,6 +203,10 @@ class Settler:
             self._upstream.log(batch).warning("lines_missing", lines=len(chunk))
             now = self._upstream.clock.now()
             yield [settle(None, member, batch, pricing, self._retries, now=now) for member in chunk]
+
+    def _booked(self, batch: BatchRow) -> bytes:
+        with self._ledger.database.reader() as session:
+            return self._ledger.batches.booked(session, batch)
 
     def _members(self, batch: BatchRow) -> Members:
         with self._ledger.database.reader() as session:

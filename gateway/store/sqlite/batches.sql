@@ -165,6 +165,10 @@ WHERE batch = :batch AND state = 'batched' AND n IN (SELECT value FROM json_each
 SELECT n, seq, attempts, queued_at, cancel_at FROM requests
 WHERE batch = :batch AND state = 'batched' AND n > :after_n ORDER BY n LIMIT :limit;
 
+-- name: booked_after
+-- Places of a batch whose lines are booked.
+SELECT n FROM lines WHERE batch = :batch AND n > :after_n ORDER BY n LIMIT :limit;
+
 -- name: members_cancelled
 SELECT n, seq, 1, fingerprint, ordinal, no_store FROM requests INDEXED BY requests_wished
 WHERE batch = :batch AND state = 'batched' AND cancel_at IS NOT NULL ORDER BY n;

@@ -233,6 +233,20 @@ async def test_the_answers_of_a_short_file_are_delivered_at_once(tmp_path: Path)
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
 
+async def test_what_was_settled_of_a_short_file_is_counted_once(tmp_path: Path) -> None:
+    """Answers that come again with the whole file were counted, and delivered, with the first one: they are not late."""
+    async with open_stand(tmp_path, total=2, done=2, where={"output": "half"}) as stand:
+        stand.shown.files["half"] = [1]
+        await stand.look()
+        assert (await stand.look()).state is BatchState.ENDED
+        stand.shown.files["half"] = [0, 1]
+        await stand.rig.clock.advance(MINUTE)
+        assert (await stand.look()).state is BatchState.COLLECTED
+        counted = stand.rig.metrics.render().decode()
+        assert 'batch_lines_total{outcome="answered",provider="fake"} 2.0' in counted
+        assert 'late_lines_total{provider="fake"} 0.0' in counted
+
+
 async def test_what_somebody_else_stopped_is_looked_for_once_more(tmp_path: Path) -> None:
     """After a minute what is done of a batch that ended early is all there is."""
     async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
