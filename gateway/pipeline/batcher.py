@@ -30,6 +30,8 @@ LOOK_SECONDS = 0.05
 #: Windows are looked at this often even when nothing is heard.
 TICK_SECONDS = 1.0
 RIPEN_AT_MOST = 500
+#: Windows looked at without a break, a few ms.
+LOOKS_AT_ONCE = 500
 #: A lane without its provider is looked at again after this long.
 PARK_SECONDS = 60.0
 
@@ -178,8 +180,11 @@ class Batcher:
         while await self._ledger.requests.ripen(now, RIPEN_AT_MOST) == RIPEN_AT_MOST:
             pass
         pause, full = TICK_SECONDS, list[Room]()
-        for window in sorted(await self._ledger.lanes.windows(now), key=self._waits_since):
+        windows = sorted(await self._ledger.lanes.windows(), key=self._waits_since)
+        for place, window in enumerate(windows, start=1):
             pause = min(pause, await self._look(window, now, full))
+            if place % LOOKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return pause
 
     def _waits_since(self, window: Window) -> float:

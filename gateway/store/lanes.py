@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
 from gateway.clock import Clock
-from gateway.store.database import Database, Params, Session, Value
+from gateway.store.database import Database, Params, Row, Session, Value
 from gateway.store.rows import SIMULATED, LaneKey
 from gateway.store.shipping import Load, Window
 
@@ -16,6 +19,8 @@ NO_TARGET = 10**12
 #: So many collected batches tell a lane's turnaround.
 TURNAROUNDS = 5
 CREATES_SECONDS = 3_600.0
+#: Lanes that are read without a break, about 10 ms.
+WINDOWS_AT_ONCE = 500
 
 
 class Lanes:
@@ -26,9 +31,19 @@ class Lanes:
         self._database = database
         self._clock = clock
 
-    async def windows(self, now: float) -> list[Window]:
-        """Every lane with requests that may be batched now."""
-        return await self._database.read(_windows)
+    async def windows(self) -> list[Window]:
+        """Every lane with requests that may be batched now; lanes change between two pages of them, never within one."""
+        in_flight = {row[0]: row for row in await self._database.read(lambda session: session.rows("in_flight", {}))}
+        windows = list[Window]()
+
+        def page(session: Session) -> list[Window]:
+            return _windows(session, windows[-1].lane_id if windows else 0, in_flight)
+
+        while found := await self._database.read(page):
+            windows += found
+            # Thousands of models, each with its lane, are no reason for callers to wait.
+            await asyncio.sleep(0)
+        return windows
 
     async def load(self, provider: str, now: float, account: str = "", *, rehearsal: bool = False) -> Load:
         """What the provider of this table has open, and how often it was asked lately; by tables of one account together.
@@ -126,12 +141,12 @@ def _params(lane: LaneKey) -> dict[str, Value]:
     return {"provider": lane.provider, "endpoint": lane.endpoint, "model": lane.model, "kind": lane.kind}
 
 
-def _windows(session: Session) -> list[Window]:
-    in_flight = {lane: (count, oldest) for lane, count, oldest in session.rows("in_flight", {})}
+def _windows(session: Session, after_id: int, in_flight: Mapping[int, Row]) -> list[Window]:
+    """A page of them, after that of lane `after_id`."""
     windows = []
-    for row in session.rows("windows", {}):
+    for row in session.rows("windows", {"after_id": after_id, "limit": WINDOWS_AT_ONCE}):
         lane = row[0]
-        count, oldest = in_flight.get(lane, (0, None))
+        _, count, oldest = in_flight.get(lane, (lane, 0, None))
         turnarounds = session.rows("turnarounds", {"lane": lane, "limit": TURNAROUNDS})
         windows.append(
             Window(

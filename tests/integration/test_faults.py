@@ -152,7 +152,7 @@ async def test_a_token_limit_refusal_shrinks_and_waits(house: House, when: str) 
     asked = asyncio.gather(*(house.ask(f"question {number}") for number in range(10)))
 
     async def parked() -> bool:
-        windows = await house.gateway.ledger.lanes.windows(house.clock.now())
+        windows = await house.gateway.ledger.lanes.windows()
         return any(window.parked_reason for window in windows)
 
     await house.until(parked)

@@ -64,7 +64,7 @@ async def test_token_limits_in_a_row_wait_longer(tmp_path: Path) -> None:
         batch = await sealed(rig, "a", "b", "c", "d")
         for pause, target, left in ((60, 200, 4), (120, 100, 4), (240, 50, 3)):
             await dissolve(rig.upstream, batch, TokenLimit("full"))
-            (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+            (window,) = await rig.ledger.lanes.windows()
             assert (window.count, window.target_tokens) == (left, target)
             assert window.retry_at - rig.clock.now() == pause
             await rig.clock.advance(pause)
@@ -97,5 +97,5 @@ async def test_a_longer_wish_of_the_provider_is_heeded(tmp_path: Path) -> None:
     """A lane waits at least as long as the provider asks for, up to an hour."""
     async with open_rig(tmp_path) as rig:
         await dissolve(rig.upstream, await sealed(rig, "a", "b"), TokenLimit("full", retry_after=500.0))
-        (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+        (window,) = await rig.ledger.lanes.windows()
         assert window.retry_at - rig.clock.now() == 500

@@ -40,7 +40,7 @@ SELECT l.id, l.provider, l.endpoint, l.model, l.due_count, l.due_size, CAST(l.du
         ORDER BY r.ready_at, r.seq LIMIT 1),
        l.last_arrival_at, l.target_tokens, l.token_factor, l.parked_reason, l.retry_at, l.park_steps,
        l.kind
-FROM lanes l WHERE l.due_count > 0 ORDER BY l.id;
+FROM lanes l WHERE l.due_count > 0 AND l.id > :after_id ORDER BY l.id LIMIT :limit;
 
 -- name: in_flight
 -- Per lane: batches that are at work, and since when the oldest is sealed.

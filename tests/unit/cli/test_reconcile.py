@@ -50,7 +50,7 @@ class Site:
 
     async def seal_waiting(self) -> BatchRow:
         """Seal what waits."""
-        [window] = await self.rig.ledger.lanes.windows(self.rig.clock.now())
+        [window] = await self.rig.ledger.lanes.windows()
         home = self.rig.router.providers["sim"].home
         batch = await self.rig.ledger.batches.seal(window.lane_id, Cut(), new_marker(), "", home, self.rig.clock.now())
         assert batch is not None

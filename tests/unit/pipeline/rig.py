@@ -180,7 +180,7 @@ async def open_rig(
 async def sealed(rig: Rig, *texts: str, tokens: int = 100) -> BatchRow:
     """One batch of these requests, claimed."""
     await rig.admit(*texts, tokens=tokens)
-    (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+    (window,) = await rig.ledger.lanes.windows()
     provider = rig.router.providers["fake"]
     batch = await rig.ledger.batches.seal(
         window.lane_id, Cut(), new_marker(), provider.account, provider.home, rig.clock.now()

@@ -134,10 +134,10 @@ async def test_returned_lines_ripen_and_leave_by_age(tmp_path: Path) -> None:
         await collected(rig, await rig.batch())
         await rig.clock.advance(59)
         await batcher.tick()
-        assert await rig.ledger.lanes.windows(rig.clock.now()) == []
+        assert await rig.ledger.lanes.windows() == []
         await rig.clock.advance(1)
         await batcher.tick()
-        (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+        (window,) = await rig.ledger.lanes.windows()
         assert (window.count, window.fresh) == (1, 0)
         await rig.clock.advance(29)
         await batcher.tick()
@@ -230,7 +230,7 @@ async def test_a_parked_lane_waits_for_its_time(tmp_path: Path) -> None:
     async with open_rig(tmp_path) as rig:
         batcher = rig.batcher()
         await rig.admit("a")
-        (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+        (window,) = await rig.ledger.lanes.windows()
         await rig.ledger.lanes.park(window.lane_id, "no room", rig.clock.now() + 100, None, 1)
         await rig.clock.advance(99)
         assert await batcher.tick() == pytest.approx(1)
@@ -262,7 +262,7 @@ async def test_a_target_after_a_token_limit_makes_batches_smaller(tmp_path: Path
     async with open_rig(tmp_path) as rig:
         batcher = rig.batcher()
         await rig.admit(*map(str, range(10)), tokens=100)
-        (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+        (window,) = await rig.ledger.lanes.windows()
         await rig.ledger.lanes.park(window.lane_id, "token_limit", rig.clock.now(), 350, 1)
         while await batcher.tick() == 0:
             pass
@@ -318,7 +318,7 @@ async def test_a_seal_that_finds_nothing_is_harmless(tmp_path: Path) -> None:
     """When the window was emptied in between, no batch is made."""
     async with open_rig(tmp_path) as rig:
         await rig.admit("a")
-        (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+        (window,) = await rig.ledger.lanes.windows()
         assert await rig.ledger.batches.seal(window.lane_id, Cut(), "m" * 20, "", "", rig.clock.now()) is not None
         assert await rig.ledger.batches.seal(window.lane_id, Cut(), "n" * 20, "", "", rig.clock.now()) is None
         await rig.batcher().tick()

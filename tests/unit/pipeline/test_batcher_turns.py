@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ from gateway.config import Batching, ProviderTable
 from gateway.dissolving import dissolve
 from gateway.endings import failure
 from gateway.errors import Retryable
+from gateway.pipeline.batcher import LOOKS_AT_ONCE
 from gateway.records import BatchState
+from gateway.store.lanes import WINDOWS_AT_ONCE
 from gateway.store.rows import Arrival, LaneKey
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeClock, FakeRemote
@@ -66,7 +69,7 @@ async def test_every_lane_is_served_within_a_bound(seed: int, tmp_path: Path) ->
                 arrivals = [asking(f"{(number := number + 1)}", model) for _ in range(count)]
                 await rig.ledger.requests.admit(arrivals)
             await rig.clock.advance(31)
-            due = {window.lane.model for window in await rig.ledger.lanes.windows(rig.clock.now())}
+            due = {window.lane.model for window in await rig.ledger.lanes.windows()}
             await batcher.tick()
             batches = await rig.batches()
             served, known = [batch.lane.model for batch in batches[known:]], len(batches)
@@ -131,3 +134,28 @@ async def test_a_large_request_does_not_starve_beside_small_ones(tmp_path: Path)
                 break
             await over(rig, flying[0])
         assert [batch.lane.provider for batch in flying] == ["east"]
+
+
+async def test_others_have_their_turn_between_thousands_of_lanes(tmp_path: Path) -> None:
+    """A caller of one model does not wait until every other model's window has been read and looked at."""
+    lanes = 3 * LOOKS_AT_ONCE
+    async with open_rig(tmp_path) as rig:
+        await rig.ledger.requests.admit([asking("one", f"m{number}") for number in range(lanes)])
+        turns = 0
+
+        async def beside() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        rig.tasks.spawn("beside", beside())
+        while not turns:
+            await asyncio.sleep(0)
+        begun = turns
+        windows = await rig.ledger.lanes.windows()
+        assert len({window.lane_id for window in windows}) == lanes
+        assert turns - begun >= lanes // WINDOWS_AT_ONCE
+        begun = turns
+        await rig.batcher().tick()
+        assert turns - begun >= lanes // WINDOWS_AT_ONCE + lanes // LOOKS_AT_ONCE

@@ -78,7 +78,7 @@ async def test_doubt_about_another_address_stops_no_create(tmp_path: Path) -> No
     """A batch in doubt whose base_url is not configured any more waits for it alone: nothing can take its place there."""
     async with open_rig(tmp_path, plugin=UnmarkedProvider) as rig:
         await rig.admit("a")
-        [window] = await rig.ledger.lanes.windows(rig.clock.now())
+        [window] = await rig.ledger.lanes.windows()
         now, batches = rig.clock.now(), rig.ledger.batches
         await batches.seal(window.lane_id, Cut(), new_marker(), "", "http://before", now)
         await batches.doubt(await batches.intend(await claimed(rig), now), "lost", now)
@@ -247,7 +247,7 @@ async def test_results_do_not_wait_for_the_look_for_copies(verb: str, tmp_path: 
 async def _sealed_for(rig: Rig, provider: str) -> int:
     """A batch of one request of this table; its number."""
     await rig.admit(f"for {provider}", provider=provider)
-    windows = await rig.ledger.lanes.windows(rig.clock.now())
+    windows = await rig.ledger.lanes.windows()
     [lane] = [window.lane_id for window in windows if window.lane.provider == provider]
     home = rig.router.providers[provider].home
     batch = await rig.ledger.batches.seal(lane, Cut(), new_marker(), "shared", home, rig.clock.now())

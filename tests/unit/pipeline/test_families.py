@@ -36,7 +36,7 @@ class Home:
         rig, batches, now = self.rig, self.rig.ledger.batches, self.rig.clock.now()
         asked = [replace(arrival(f"q{number}"), times=2, ask=ask or Ask()) for number in range(len(tokens))]
         admissions = await rig.ledger.requests.admit(asked)
-        [window] = await rig.ledger.lanes.windows(now)
+        [window] = await rig.ledger.lanes.windows()
         await batches.seal(window.lane_id, Cut(), new_marker(), "", "", now)
         remote = RemoteBatch(remote_id="r", state=RemoteState.ENDED)
         await batches.submitted(await batches.intend(await claimed(rig), now), remote, now, now)

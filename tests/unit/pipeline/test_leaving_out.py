@@ -35,7 +35,7 @@ async def test_the_last_look_is_right_before_it_is_sent(tmp_path: Path) -> None:
         assert await rig.states() == LEFT_OUT
         assert (await rig.ledger.requests.listed(None))[1].attempts == 0
         assert rig.remote.calls["upload"] == 0
-        [window] = await rig.ledger.lanes.windows(rig.clock.now())
+        [window] = await rig.ledger.lanes.windows()
         assert window.count == 1
 
 

@@ -178,7 +178,7 @@ async def test_a_token_limit_halves_the_lanes_target_and_parks_it(tmp_path: Path
     """Everything goes back, the lane aims at half the tokens and waits a minute, doubling with each refusal."""
     async with open_rig(tmp_path) as rig:
         await refused(rig, TokenLimit("enqueued token limit reached"), "a", "b", "c", "d")
-        (window,) = await rig.ledger.lanes.windows(rig.clock.now())
+        (window,) = await rig.ledger.lanes.windows()
         assert (window.count, window.target_tokens) == (4, 200)
         assert window.retry_at == rig.clock.now() + 60
         assert await rig.states() == [RequestState.QUEUED] * 4

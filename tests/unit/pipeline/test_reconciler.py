@@ -205,7 +205,7 @@ async def test_what_is_missing_elsewhere_proves_nothing_here(tmp_path: Path) -> 
     """A batch that was made for another address and is parked does not hold one that is missing at this one."""
     async with open_rig(tmp_path) as rig:
         await rig.admit("a")
-        [window] = await rig.ledger.lanes.windows(rig.clock.now())
+        [window] = await rig.ledger.lanes.windows()
         now, batches = rig.clock.now(), rig.ledger.batches
         await batches.seal(window.lane_id, Cut(), new_marker(), "", "http://before", now)
         there = RemoteBatch(remote_id="r", state=RemoteState.RUNNING)

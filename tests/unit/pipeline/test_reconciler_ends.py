@@ -61,7 +61,7 @@ def hanging(remote: FakeRemote) -> dict[str, ProviderTable]:
 async def sealed_for(rig: Rig, provider: str, text: str) -> BatchRow:
     """A batch of one request of this table, to be claimed."""
     await rig.admit(text, provider=provider)
-    windows = await rig.ledger.lanes.windows(rig.clock.now())
+    windows = await rig.ledger.lanes.windows()
     [lane] = [window.lane_id for window in windows if window.lane.provider == provider]
     home = rig.router.providers[provider].home
     batch = await rig.ledger.batches.seal(lane, Cut(), new_marker(), "", home, rig.clock.now())

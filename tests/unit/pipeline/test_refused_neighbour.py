@@ -46,7 +46,7 @@ async def one_in_doubt(directory: Path) -> AsyncIterator[tuple[Works, FakeRemote
     async with open_works(directory, plugin=RotatedProvider, tables=tables, clock=clock) as works:
         rig, batches = works.rig, works.rig.ledger.batches
         await rig.admit("a", provider="one")
-        [window] = await rig.ledger.lanes.windows(clock.now())
+        [window] = await rig.ledger.lanes.windows()
         home = rig.router.providers["one"].home
         sealed = await batches.seal(window.lane_id, Cut(), new_marker(), "shared", home, clock.now())
         assert sealed is not None

@@ -61,13 +61,13 @@ class BatchesConformance:
         began = desk.clock.now()
         desk.clock.jump(7)
         await desk.queue(1, size=50, tokens=5)
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
 
         assert (window.lane, window.count, window.size, window.tokens, window.fresh) == (LANE, 3, 250, 25, 3)
         assert (window.oldest_at, window.last_arrival_at) == (began, began + 7)
         assert (window.in_flight, window.oldest_in_flight_at, window.turnarounds) == (0, None, ())
         await desk.seal()
-        assert await desk.ledger.lanes.windows(desk.clock.now()) == []
+        assert await desk.ledger.lanes.windows() == []
 
     @pytest.mark.parametrize(
         ("cut", "count"),
@@ -218,7 +218,7 @@ class BatchesConformance:
         await desk.ledger.batches.release(parked, retry_at=0.0, parked_reason="key missing")
         working = await desk.claimed(BatchState.SUBMITTED)
         await desk.queue(1)
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
 
         assert (window.in_flight, window.oldest_in_flight_at) == (1, working.sealed_at)
         assert window.turnarounds == (15.0, 14.0, 13.0, 12.0, 11.0)
@@ -238,18 +238,18 @@ class BatchesConformance:
             await lanes.shrink(1, target_tokens=500, now=now, first_pause=60, longest_pause=200) for _ in range(4)
         ]
         await desk.queue(1)
-        [parked] = await lanes.windows(now)
+        [parked] = await lanes.windows()
         await desk.ledger.batches.ended(batch, remote(), now)
-        [relieved] = await lanes.windows(now)
+        [relieved] = await lanes.windows()
         await lanes.park(1, "no key", now + 9, 500, 0)
-        [other] = await lanes.windows(now)
+        [other] = await lanes.windows()
 
         assert pauses == [60, 120, 200, 200]
         assert (parked.parked_reason, parked.retry_at, parked.target_tokens) == (TOKEN_LIMIT, now + 200, 500)
         assert (relieved.parked_reason, relieved.retry_at, relieved.park_steps) == (None, 0, 0)
         assert (other.parked_reason, other.retry_at) == ("no key", now + 9)
         await lanes.unpark(1)
-        assert (await lanes.windows(now))[0].parked_reason is None
+        assert (await lanes.windows())[0].parked_reason is None
 
     async def test_batches_are_listed_for_people(self, desk: Desk) -> None:
         """Newest first, by state; open ones of a provider and account; names of remote batches that are ours."""
@@ -298,7 +298,7 @@ class BatchesConformance:
 
         assert marked == SETTLE_AT_MOST + 1
         assert (await desk.ledger.requests.tally())[RequestState.CANCELLED] == marked
-        assert await desk.ledger.lanes.windows(now) == []
+        assert await desk.ledger.lanes.windows() == []
         assert all(totals == counted for totals, counted in await desk.totals_and_recount())
 
     async def test_remote_files_are_discarded_once(self, desk: Desk) -> None:

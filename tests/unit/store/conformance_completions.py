@@ -64,7 +64,7 @@ class CompletionsConformance:
         ended = await desk.ledger.completions.settle(claim, settled(0, cost_usd=2.0, saved_usd=0.0), now)
         ending = await desk.ledger.requests.ending(1)
         [row, _] = await desk.ledger.requests.listed(None)
-        [window] = await desk.ledger.lanes.windows(now)
+        [window] = await desk.ledger.lanes.windows()
         [bill] = await desk.ledger.bills.totals()
 
         assert ended is not None
@@ -169,7 +169,7 @@ class CompletionsConformance:
         assert await nothing_left(desk)
         assert (back is not None and back.state, given_up) == (RequestState.CANCELLED, True)
         assert (await desk.ledger.requests.tally())[RequestState.CANCELLED] == 3
-        assert await desk.ledger.lanes.windows(now) == []
+        assert await desk.ledger.lanes.windows() == []
 
     async def test_a_cancel_between_two_processes_ends_at_once(self, desk: Desk) -> None:
         """What only a boot that is over asked is queued like any other: a second cancel ends it, with one outcome."""

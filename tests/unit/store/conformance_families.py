@@ -41,7 +41,7 @@ class FamiliesConformance:
     async def test_children_are_sent_and_the_parent_is_not(self, desk: Desk) -> None:
         """Each child is a line of its own with the payload; the parent is in no window and no batch, and counts for nothing."""
         [admission] = await desk.admit(parent(3))
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
         batch = await desk.seal()
 
         assert (window.count, window.size, window.tokens) == (3, 300, 30)
@@ -141,7 +141,7 @@ class FamiliesConformance:
             assert await desk.ledger.requests.cancel_abandoned(now, CANCELLED, 10) == [admission.seq]
 
         assert await state_of(desk, admission) is RequestState.CANCELLED
-        assert await desk.ledger.lanes.windows(now) == []
+        assert await desk.ledger.lanes.windows() == []
         assert await desk.ledger.families.told(10) == []
         assert all(totals == recount for totals, recount in await desk.totals_and_recount())
 
@@ -181,7 +181,7 @@ class FamiliesConformance:
     async def test_a_named_family_is_found_by_its_name(self, desk: Desk) -> None:
         """A repeat under the name joins the parent and makes no more children."""
         first, second = await desk.admit(parent(2, custom_id="mine"), parent(2, custom_id="mine"))
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
 
         assert (first.seq, second.fresh, window.count) == (second.seq, False, 2)
 

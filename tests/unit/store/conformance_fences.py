@@ -195,7 +195,7 @@ class FencesConformance:
         await desk.ledger.lanes.park(1, "no key", now + 9, None, 0)
         await desk.ledger.batches.ended(batch, remote(), now)
         await desk.queue(1)
-        [window] = await desk.ledger.lanes.windows(now)
+        [window] = await desk.ledger.lanes.windows()
 
         assert (window.parked_reason, window.retry_at) == ("no key", now + 9)
 

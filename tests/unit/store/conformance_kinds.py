@@ -21,7 +21,7 @@ class KindsConformance:
         """Requests for one model under several kinds of their provider, simulated and not, wait in windows of their own."""
         kinds = ["openai", "mistral", "sandbox:openai", "openai"]
         await desk.admit(*(arrival(f"{n}", lane=replace(LANE, kind=kind)) for n, kind in enumerate(kinds)))
-        windows = await desk.ledger.lanes.windows(desk.clock.now())
+        windows = await desk.ledger.lanes.windows()
 
         assert {window.lane.kind: window.count for window in windows} == {
             "openai": 2,
@@ -43,7 +43,7 @@ class KindsConformance:
             arrival("apart", lane=replace(LANE, kind=other)), arrival("new", lane=replace(LANE, kind=first))
         )
         await desk.admit(arrival("later", lane=replace(LANE, kind="changed")))
-        windows = await desk.ledger.lanes.windows(desk.clock.now())
+        windows = await desk.ledger.lanes.windows()
 
         assert {window.lane.kind: window.count for window in windows} == {first: 2, other: 1, "changed": 1}
 

@@ -131,7 +131,7 @@ class RequestsConformance:
         cancelled = await desk.ledger.requests.cancel(drop, desk.clock.now(), CANCELLED)
         desk.clock.jump(5)
         again = await desk.ledger.requests.cancel(drop, desk.clock.now(), EXPIRED)
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
         ending = await desk.ledger.requests.ending(drop)
 
         assert cancelled.state is RequestState.CANCELLED
@@ -189,9 +189,9 @@ class RequestsConformance:
         await desk.collect(batch, [returned(0, desk.clock.now() + 60)])
         requests, lanes = desk.ledger.requests, desk.ledger.lanes
 
-        assert (await requests.ripen(desk.clock.now() + 59, 10), await lanes.windows(desk.clock.now())) == (0, [])
+        assert (await requests.ripen(desk.clock.now() + 59, 10), await lanes.windows()) == (0, [])
         assert await requests.ripen(desk.clock.now() + 60, 10) == 1
-        [window] = await lanes.windows(desk.clock.now())
+        [window] = await lanes.windows()
         assert (window.count, window.fresh, window.oldest_at) == (1, 0, desk.clock.now() + 60)
 
     async def test_retention_forgets_requests_and_keeps_the_bill(self, desk: Desk) -> None:

@@ -98,7 +98,7 @@ class SettlingConformance:
         await desk.ledger.lanes.shrink(1, target_tokens=1000, now=0.0, first_pause=1, longest_pause=1)
         await desk.collect(batch, [settled(0), settled(1)])
         await desk.queue(1, tokens=100)
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
 
         assert (window.token_factor, window.tokens, window.parked_reason) == (1.5, 150, None)
         assert window.target_tokens is not None
@@ -131,7 +131,7 @@ class SettlingConformance:
         desk.clock.jump(50)
         await desk.ledger.requests.cancel(2, desk.clock.now(), CANCELLED)
         parts, ended = await desk.ledger.batches.dissolve(batch, desk.clock.now(), {0: REFUSED})
-        [window] = await desk.ledger.lanes.windows(desk.clock.now())
+        [window] = await desk.ledger.lanes.windows()
         rows = await desk.ledger.requests.listed(None, [RequestState.QUEUED])
 
         assert parts == []
@@ -146,7 +146,7 @@ class SettlingConformance:
         later = desk.clock.now() + 60
         await desk.ledger.batches.dissolve(batch, desk.clock.now(), {}, not_before=later)
 
-        assert await desk.ledger.lanes.windows(desk.clock.now()) == []
+        assert await desk.ledger.lanes.windows() == []
         assert await desk.ledger.requests.ripen(later, 10) == 2
 
     @pytest.mark.parametrize(("count", "sizes"), [(5, [3, 2]), (2, [1, 1]), (1, [1])])
@@ -164,7 +164,7 @@ class SettlingConformance:
             (100 * size, 10 * size, BatchState.SEALED) for size in sizes
         ]
         assert list(lines.values()) == expected
-        assert await desk.ledger.lanes.windows(desk.clock.now()) == []
+        assert await desk.ledger.lanes.windows() == []
 
     async def test_what_was_in_vain_is_counted(self, desk: Desk) -> None:
         """Creates in doubt that made nothing, and batches that vanished; a refused create is neither; halves count on."""

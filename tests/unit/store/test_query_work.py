@@ -48,8 +48,8 @@ USUAL: Mapping[str, Value] = MappingProxyType({
     "kind": "", "unknown": "", "rehearsal": 0,
     "client": "", "job": "", "run": "night", "name": "x", "fingerprint": b"f", "token": "t", "ordinal": 0,
     "state": "submitted", "states": '["submitted"]', "but_of": '["acc"]', "among": '["remote-1","remote-200"]',
-    "seqs": "[1000]", "places": "[0,1]", "ordinals": "[0,1]", "limit": 5, "after_n": -1, "after_seq": 0, "low": 0,
-    "count": 10**9, "max_requests": 10**9, "max_bytes": 10**12, "max_tokens": 10**12, "troubles": 0,
+    "seqs": "[1000]", "places": "[0,1]", "ordinals": "[0,1]", "limit": 5, "after_n": -1, "after_seq": 0, "after_id": 0,
+    "count": 10**9, "max_requests": 10**9, "max_bytes": 10**12, "max_tokens": 10**12, "troubles": 0, "low": 0,
 })  # fmt: skip
 
 
