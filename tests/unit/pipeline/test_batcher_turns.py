@@ -15,11 +15,12 @@ from gateway.config import Batching, ProviderTable
 from gateway.dissolving import dissolve
 from gateway.endings import failure
 from gateway.errors import Retryable
-from gateway.pipeline.batcher import LOOKS_AT_ONCE
+from gateway.pipeline import batcher
+from gateway.pipeline.batcher import LOOKS_AT_ONCE, Due, NotYet
 from gateway.records import BatchState
 from gateway.store.lanes import WINDOWS_AT_ONCE
 from gateway.store.rows import Arrival, LaneKey
-from gateway.store.shipping import BatchRow
+from gateway.store.shipping import BatchRow, Cut, Window
 from gateway.testing import FakeClock, FakeRemote
 from tests.unit.pipeline.rig import CHAT, Rig, arrival, open_rig
 
@@ -136,9 +137,11 @@ async def test_a_large_request_does_not_starve_beside_small_ones(tmp_path: Path)
         assert [batch.lane.provider for batch in flying] == ["east"]
 
 
-async def test_others_have_their_turn_between_thousands_of_lanes(tmp_path: Path) -> None:
+async def test_others_have_their_turn_between_thousands_of_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A caller of one model does not wait until every other model's window has been read and looked at."""
-    lanes = 3 * LOOKS_AT_ONCE
+    lanes, looks, look = 3 * LOOKS_AT_ONCE, Counter[int](), batcher.when_to_seal
     async with open_rig(tmp_path) as rig:
         await rig.ledger.requests.admit([asking("one", f"m{number}") for number in range(lanes)])
         turns = 0
@@ -156,6 +159,11 @@ async def test_others_have_their_turn_between_thousands_of_lanes(tmp_path: Path)
         windows = await rig.ledger.lanes.windows()
         assert len({window.lane_id for window in windows}) == lanes
         assert turns - begun >= lanes // WINDOWS_AT_ONCE
-        begun = turns
+
+        def looked(window: Window, cut: Cut, batching: Batching, now: float) -> Due | NotYet:
+            looks[turns] += 1
+            return look(window, cut, batching, now)
+
+        monkeypatch.setattr(batcher, "when_to_seal", looked)
         await rig.batcher().tick()
-        assert turns - begun >= lanes // WINDOWS_AT_ONCE + lanes // LOOKS_AT_ONCE
+        assert (looks.total(), max(looks.values())) == (lanes, LOOKS_AT_ONCE)
