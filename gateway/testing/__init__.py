@@ -1,4 +1,5 @@
-"""For tests, a plugin author's above all: doubles, a simulated provider at hand, and the suite that every plugin has to pass.
+"""For tests, a plugin author's above all: doubles, a provider before its simulator, servers that say what they are told, and
+the suite that every plugin has to pass.
 
 Imported by no part of the gateway. Each name is loaded when it is first used: the doubles need nothing, `ProviderContract` needs
 pytest, pytest-asyncio and hypothesis.
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.testing.contract import ProviderContract
     from gateway.testing.fake import FakeBatch, FakeProvider, FakeRemote, FakeSettings
     from gateway.testing.lab import Lab, sandboxed
+    from gateway.testing.serving import deaf, saying, served
 
 __all__ = [
     "FakeBatch",
@@ -24,7 +26,10 @@ __all__ = [
     "Lab",
     "ProviderContract",
     "QuickClock",
+    "deaf",
     "sandboxed",
+    "saying",
+    "served",
 ]
 
 _HOMES = {
@@ -32,6 +37,7 @@ _HOMES = {
     "gateway.testing.contract": ("ProviderContract",),
     "gateway.testing.fake": ("FakeBatch", "FakeProvider", "FakeRemote", "FakeSettings"),
     "gateway.testing.lab": ("Lab", "sandboxed"),
+    "gateway.testing.serving": ("deaf", "saying", "served"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway import Ambiguous, Batch, Call, Provider, ProviderError, RemoteBatch, RemoteState, Retryable
-from gateway.testing import QuickClock
+from gateway.testing import QuickClock, served
 from gateway_anthropic import AnthropicProvider
 from gateway_gemini import GeminiProvider
 from gateway_mistral import MistralProvider
@@ -39,7 +39,6 @@ INLINE = {"gemini": {"inline_max_bytes": 1_000_000}, "mistral": {"inline_max_req
 #: Anthropic has no files; where Together's lie is what it says by a redirect, which is in its own tests.
 FILELESS = {("anthropic", "upload"), ("together", "upload"), ("together", "fetch")}
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Verb = Callable[[Provider, Batch, Path], Awaitable[object]]
 VERBS: Mapping[str, Verb] = {
     "upload": lambda provider, batch, _: provider.upload(batch),
@@ -122,17 +121,3 @@ async def provider_at(kind: type[Provider], url: str, directory: Path, **setting
         yield provider
     finally:
         await provider.aclose()
-
-
-@asynccontextmanager
-async def served(handler: Handler) -> AsyncIterator[str]:
-    """A server that answers everything by `handler`."""
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()

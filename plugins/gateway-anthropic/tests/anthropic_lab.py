@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from gateway import Call, Unsupported
-from gateway.testing import QuickClock
+from gateway.testing import QuickClock, served
 from gateway_anthropic import AnthropicProvider
 from gateway_anthropic.encode import CHAT, Params, write_params
 from gateway_anthropic.settings import AnthropicSettings
@@ -115,15 +114,13 @@ async def speaking_to(
             return response
         return web.json_response(answer)
 
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", answered)
-    server = TestServer(app)
-    await server.start_server()
-    own = AnthropicProvider.Settings.model_validate({"api_key": "k", "base_url": str(server.make_url("")), **settings})
-    made = AnthropicProvider("anthropic", own, QuickClock(), tmp_path)
-    yield made, asked
-    await made.aclose()
-    await server.close()
+    async with served(answered) as url:
+        own = AnthropicProvider.Settings.model_validate({"api_key": "k", "base_url": url, **settings})
+        made = AnthropicProvider("anthropic", own, QuickClock(), tmp_path)
+        try:
+            yield made, asked
+        finally:
+            await made.aclose()
 
 
 def call_of(asked: dict[str, object]) -> Call:

@@ -21,7 +21,6 @@ from gateway import (
 )
 from gateway.sandbox import Fault, FaultKind, Operation
 from gateway.testing import Lab
-from gateway_anthropic import AnthropicProvider
 
 
 @pytest.mark.parametrize("content", [[], {"id": 7}, {"type": "message_batch"}])
@@ -111,17 +110,6 @@ async def test_a_page_of_a_proxy_refuses_nobody(lab: Lab, status: int, body: str
         await request.read()
         return web.Response(status=status, text=body)
 
-    app = web.Application()
-    app.router.add_post("/v1/messages/batches", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    settings = AnthropicProvider.Settings.model_validate({"api_key": "k", "base_url": url})
-    provider = AnthropicProvider("x", settings, lab.clock, lab.directory)
-    try:
+    async with speaking_to(answer, lab.directory) as (own, _):
         with pytest.raises(meaning):
-            await provider.submit(lab.seal(chat()))
-    finally:
-        await provider.aclose()
-        await runner.cleanup()
+            await own.submit(lab.seal(chat()))

@@ -7,8 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from anthropic_lab import bodies, chat
+from anthropic_lab import bodies, chat, speaking_to
 
 from gateway import (
     Ambiguous,
@@ -31,37 +30,26 @@ class Endless(AnthropicProvider):
         return Page(items=[{"id": f"msgbatch_{after}"}], after=f"{after}x")
 
 
+def batch_in(directory: Path) -> Batch:
+    """One to look for."""
+    return Batch(marker="m" * 20, endpoint="/v1/chat/completions", model="m", count=1, size=1, spool=directory / "x")
+
+
 async def test_a_list_that_never_ends_is_no_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pages there are: ours may stand on the next one, so that it is not sent again."""
     monkeypatch.setattr("gateway.listing.MOST_PAGES", 3)
     provider = Endless("x", AnthropicSettings.model_validate({"api_key": "k"}), FakeClock(), tmp_path)
-    batch = Batch(marker="m" * 20, endpoint="/v1/chat/completions", model="m", count=1, size=1, spool=tmp_path / "x")
     with pytest.raises(Retryable):
-        await provider.find(batch)
+        await provider.find(batch_in(tmp_path))
     await provider.aclose()
 
 
 async def test_a_list_that_says_it_goes_on_is_not_at_its_end(tmp_path: Path) -> None:
     """An empty page that has `has_more` is no end: ours may stand behind it, so that it is not sent again."""
-    app = web.Application()
-
-    async def page(_: web.Request) -> web.Response:
-        return web.json_response({"data": [], "has_more": True, "first_id": None, "last_id": None})
-
-    app.router.add_get("/v1/messages/batches", page)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    settings = AnthropicSettings.model_validate({"api_key": "k", "base_url": url})
-    provider = AnthropicProvider("x", settings, FakeClock(), tmp_path)
-    batch = Batch(marker="m" * 20, endpoint="/v1/chat/completions", model="m", count=1, size=1, spool=tmp_path / "x")
-    try:
+    page = {"data": [], "has_more": True, "first_id": None, "last_id": None}
+    async with speaking_to(page, tmp_path) as (own, _):
         with pytest.raises(Retryable, match="goes on"):
-            await provider.find(batch)
-    finally:
-        await provider.aclose()
-        await runner.cleanup()
+            await own.find(batch_in(tmp_path))
 
 
 async def test_a_lost_answer_leaves_one_candidate(lab: Lab) -> None:

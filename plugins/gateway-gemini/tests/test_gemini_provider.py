@@ -24,7 +24,7 @@ from gateway import (
 )
 from gateway.failures import StatusError
 from gateway.sandbox import Fault, FaultKind
-from gateway.testing import Lab, QuickClock
+from gateway.testing import Lab, QuickClock, served
 from gateway_gemini import GeminiProvider, register_providers
 from gateway_gemini.encode import EMBEDDINGS
 from gateway_gemini.failures import FAILURES, answered
@@ -159,24 +159,18 @@ async def test_a_create_call_that_is_cut_arrives_once(tmp_path: Path) -> None:
         request.transport.abort()
         return web.Response()
 
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", hang_up)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    settings = GeminiSettings.model_validate({"api_key": "k", "base_url": url})
-    provider = GeminiProvider("gemini", settings, QuickClock(), tmp_path)
     spool = tmp_path / "spool"
     spool.write_bytes(b'{"key":"a","request":{}}\n')
     batch = Batch(marker=MARKER, endpoint="/v1/chat/completions", model="m", count=1, size=25, spool=spool)
-    with pytest.raises(ProviderError) as caught:
-        await provider.submit(replace(batch, file_id="files/x"))
-    created = list(seen)
-    with pytest.raises(Retryable):
-        await provider.upload(batch)
-    await provider.aclose()
-    await runner.cleanup()
+    async with served(hang_up) as url:
+        settings = GeminiSettings.model_validate({"api_key": "k", "base_url": url})
+        provider = GeminiProvider("gemini", settings, QuickClock(), tmp_path)
+        with pytest.raises(ProviderError) as caught:
+            await provider.submit(replace(batch, file_id="files/x"))
+        created = list(seen)
+        with pytest.raises(Retryable):
+            await provider.upload(batch)
+        await provider.aclose()
 
     assert type(caught.value).__name__ == "Ambiguous"
     assert created == ["/v1beta/models/m:batchGenerateContent"]

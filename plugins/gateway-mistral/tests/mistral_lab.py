@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from mistralai.client import Mistral
 from gateway import Batch, Call, RemoteBatch, Result
 from gateway.clock import Clock
 from gateway.sandbox import SandboxServer
-from gateway.testing import QuickClock
+from gateway.testing import QuickClock, served
 from gateway_mistral import MistralProvider
 from gateway_mistral.encode import encode_line
 from gateway_mistral.sandbox import MistralSimulator
@@ -115,20 +115,6 @@ async def provider_at(clock: Clock, directory: Path, url: str, **settings: objec
         yield provider
     finally:
         await provider.aclose()
-
-
-@asynccontextmanager
-async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """A server that gives this answer to everything."""
-    app = web.Application(client_max_size=0)
-    app.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -12,6 +10,7 @@ from mistral_lab import MARKER, Lab, call, chat, provider_at
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, Retryable, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation
+from gateway.testing import deaf
 from gateway_mistral import MistralProvider
 
 
@@ -242,16 +241,3 @@ async def test_a_synchronous_call_without_an_answer_raises(lab: Lab) -> None:
     await lab.server.stop()
     with pytest.raises(Retryable):
         await lab.provider.complete(call(chat("x")))
-
-
-@asynccontextmanager
-async def deaf() -> AsyncIterator[str]:
-    """A server that takes every connection and never answers."""
-    connections: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        for writer in connections:
-            writer.close()
-        server.close()

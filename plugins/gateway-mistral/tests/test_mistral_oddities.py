@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import structlog
 from aiohttp import web
-from mistral_lab import MARKER, Lab, answering, chat, provider_at, served
+from mistral_lab import MARKER, Lab, answering, chat, provider_at
 
 from gateway import Ambiguous, RemoteBatch, RemoteState, Retryable
+from gateway.testing import served
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -10,13 +10,14 @@ import pytest
 from openai import AsyncOpenAI
 
 from gateway.sandbox import SandboxServer, SandboxSettings
+from gateway.testing import QuickClock
 from gateway_openai import OpenAIProvider
 from gateway_openai.sandbox import OpenAISimulator
 
 # Under importlib mode a test folder is not on the path, and this folder's helpers go with the plugin, not with the gateway.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from openai_lab import Lab, QuickClock
+from openai_lab import Lab
 
 
 @pytest.fixture

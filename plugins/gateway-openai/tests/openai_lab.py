@@ -13,21 +13,13 @@ from openai.types import Batch as SDKBatch
 
 from gateway import Batch, Call, RemoteBatch, Result
 from gateway.sandbox import SandboxServer, SandboxSettings
-from gateway.testing import FakeClock
+from gateway.testing import QuickClock
 from gateway_openai import OpenAIProvider
 from gateway_openai.sandbox import OpenAISimulator
 
 MARKER = "abcdefghij0123456789"
 CHAT = "/v1/chat/completions"
 QUICK = SandboxSettings(validating_seconds=10, running_seconds=100, finalizing_seconds=10)
-
-
-class QuickClock(FakeClock):
-    """A clock on which sleeping takes no time but is seen by everybody."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Turn the clock instead of waiting."""
-        await self.advance(seconds)
 
 
 def chat(text: str, **fields: object) -> dict[str, object]:
@@ -125,6 +117,23 @@ async def service(
         provider = kind(kind.kind, own, clock, directory)
         async with AsyncOpenAI(base_url=url, api_key="sandbox", max_retries=0) as sdk:
             yield Lab(clock=clock, simulator=simulator, server=server, sdk=sdk, provider=provider, directory=directory)
+        await provider.aclose()
+
+
+@asynccontextmanager
+async def provider_at(
+    url: str, directory: Path, kind: type[OpenAIProvider] = OpenAIProvider, **settings: object
+) -> AsyncIterator[OpenAIProvider]:
+    """A provider with this address."""
+    provider = kind(
+        "elsewhere",
+        kind.Settings.model_validate({"api_key": "k", "base_url": url, **settings}),
+        QuickClock(),
+        directory,
+    )
+    try:
+        yield provider
+    finally:
         await provider.aclose()
 
 

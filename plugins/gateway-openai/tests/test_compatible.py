@@ -8,9 +8,10 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
-from openai_lab import QuickClock, call, chat, service, text_of
+from openai_lab import call, chat, service, text_of
 
 from gateway import Limits, Rejected
+from gateway.testing import QuickClock
 from gateway_openai import OpenAICompatibleProvider, OpenAIProvider
 from gateway_openai.sandbox import OpenAISimulator
 from gateway_openai.simulated.services import CompatibleSimulator

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from openai_lab import CHAT, QuickClock, chat, text_of
+from openai_lab import CHAT, chat, text_of
 
 from gateway import Ambiguous, Call, Missing, Rejected, Result, Retryable, Unauthorised, Unsupported
 from gateway.sandbox import Fault, FaultKind, Operation, SandboxServer
+from gateway.testing import QuickClock
 from gateway_openai.fanout import FanOutProvider
 from gateway_openai.sandbox import OpenAISimulator
 

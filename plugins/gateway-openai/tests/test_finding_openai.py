@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from openai_lab import CHAT, MARKER, provider_at
 
 from gateway import Batch, Retryable
 from gateway.listing import Page
-from gateway.testing import FakeClock
+from gateway.testing import saying
 from gateway_openai import OpenAIProvider
 from gateway_openai.groq import GroqProvider
-from gateway_openai.settings import OpenAISettings
 
 
 class Endless(OpenAIProvider):
@@ -23,35 +22,23 @@ class Endless(OpenAIProvider):
         return Page(items=[{"id": f"batch_{after}", "created_at": 1, "status": "completed"}], after=f"{after}x")
 
 
+def batch_in(directory: Path) -> Batch:
+    """One to look for."""
+    return Batch(marker=MARKER, endpoint=CHAT, model="m", count=1, size=1, spool=directory / "x")
+
+
 async def test_a_list_that_never_ends_is_no_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pages there are: ours may stand on the next one, so that it is not sent again."""
     monkeypatch.setattr("gateway.listing.MOST_PAGES", 3)
-    settings = OpenAISettings.model_validate({"api_key": "k", "base_url": "http://127.0.0.1:9/v1"})
-    provider = Endless("x", settings, FakeClock(), tmp_path)
-    batch = Batch(marker="m" * 20, endpoint="/v1/chat/completions", model="m", count=1, size=1, spool=tmp_path / "x")
-    with pytest.raises(Retryable):
-        await provider.find(batch)
-    await provider.aclose()
+    async with provider_at("http://127.0.0.1:9/v1", tmp_path, Endless) as provider:
+        with pytest.raises(Retryable):
+            await provider.find(batch_in(tmp_path))
 
 
 @pytest.mark.parametrize("kind", [OpenAIProvider, GroqProvider])
 async def test_a_list_that_says_it_goes_on_is_not_at_its_end(kind: type[OpenAIProvider], tmp_path: Path) -> None:
     """An empty page that has `has_more` is no end: ours may stand behind it, so that it is not sent again."""
-    app = web.Application()
-
-    async def page(_: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [], "has_more": True, "last_id": None})
-
-    app.router.add_get("/v1/batches", page)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    provider = kind("x", kind.Settings.model_validate({"api_key": "k", "base_url": url}), FakeClock(), tmp_path)
-    batch = Batch(marker="m" * 20, endpoint="/v1/chat/completions", model="m", count=1, size=1, spool=tmp_path / "x")
-    try:
+    page = '{"object": "list", "data": [], "has_more": true, "last_id": null}'
+    async with saying(page) as url, provider_at(f"{url}/v1", tmp_path, kind) as provider:
         with pytest.raises(Retryable, match="goes on"):
-            await provider.find(batch)
-    finally:
-        await provider.aclose()
-        await runner.cleanup()
+            await provider.find(batch_in(tmp_path))

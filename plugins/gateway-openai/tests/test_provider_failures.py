@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 import structlog
-from openai_lab import CHAT, MARKER, Lab, chat
+from openai_lab import CHAT, MARKER, Lab, chat, provider_at
 
 from gateway import Ambiguous, Batch, Call, ProviderError, Rejected, RemoteBatch, RemoteState, Retryable, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation
+from gateway.testing import deaf
 from gateway_openai import OpenAIProvider
 
 
@@ -63,7 +62,7 @@ async def test_a_lost_response_is_ambiguous_and_can_be_found(lab: Lab, when: str
 async def test_a_create_call_that_hangs_is_ambiguous(lab: Lab) -> None:
     """No answer within the time limit leaves open what happened."""
     batch = await lab.uploaded(chat("x"))
-    async with deaf() as url, provider_at(lab, url, timeout_seconds=0.2) as provider:
+    async with deaf() as url, provider_at(url, lab.directory, timeout_seconds=0.2) as provider:
         with pytest.raises(Ambiguous):
             await provider.submit(batch)
 
@@ -75,7 +74,7 @@ async def test_a_connection_that_is_never_made_is_retryable(lab: Lab, scheme: st
     port = lab.server.port
     if scheme == "http":
         await lab.server.stop()
-    async with provider_at(lab, f"{scheme}://127.0.0.1:{port}/v1") as provider:
+    async with provider_at(f"{scheme}://127.0.0.1:{port}/v1", lab.directory) as provider:
         with pytest.raises(Retryable):
             await provider.submit(batch)
 
@@ -158,7 +157,7 @@ async def test_a_refused_look_is_only_a_lost_look(lab: Lab, operation: Operation
 
 async def test_a_wrong_address_is_retryable(lab: Lab) -> None:
     """A 404 for an upload or a list means that the base URL is wrong, and refuses nobody's request."""
-    async with provider_at(lab, lab.server.url(lab.simulator) + "/v2") as provider:
+    async with provider_at(lab.server.url(lab.simulator) + "/v2", lab.directory) as provider:
         for call in (provider.upload(lab.seal(chat("x"))), provider.find(lab.seal(chat("x")))):
             with pytest.raises(Retryable):
                 await call
@@ -230,27 +229,3 @@ async def test_a_synchronous_call_without_an_answer_raises(lab: Lab) -> None:
     await lab.server.stop()
     with pytest.raises(Retryable):
         await lab.provider.complete(call)
-
-
-@asynccontextmanager
-async def deaf() -> AsyncIterator[str]:
-    """A server that takes every connection and never answers."""
-    connections: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    finally:
-        for writer in connections:
-            writer.close()
-        server.close()
-
-
-@asynccontextmanager
-async def provider_at(lab: Lab, url: str, **settings: object) -> AsyncIterator[OpenAIProvider]:
-    """A provider with another address."""
-    own = OpenAIProvider.Settings.model_validate({"api_key": "k", "base_url": url, **settings})
-    provider = OpenAIProvider("elsewhere", own, lab.clock, lab.directory)
-    try:
-        yield provider
-    finally:
-        await provider.aclose()

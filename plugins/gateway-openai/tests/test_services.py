@@ -11,10 +11,11 @@ import httpx2
 import orjson
 import pytest
 from openai import APIStatusError, BadRequestError
-from openai_lab import CHAT, QuickClock, call, chat, frame, jsonl, service, text_of
+from openai_lab import CHAT, call, chat, frame, jsonl, service, text_of
 
 from gateway import RemoteState, Retryable, Unauthorised, Unsupported
 from gateway.chat import carry
+from gateway.testing import QuickClock
 from gateway_openai import GroqProvider, KlusterProvider, OpenAICompatibleProvider, OpenAIProvider
 from gateway_openai.decode import decode_row
 from gateway_openai.failures import FAILURES

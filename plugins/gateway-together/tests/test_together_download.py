@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from aiohttp import web
 from together_lab import chat, provider_at
 
 from gateway import RemoteBatch, RemoteState, Retryable
-from gateway.testing import Lab
+from gateway.testing import Lab, served
 
 REMOTE = RemoteBatch(remote_id="batch_1", state=RemoteState.ENDED, where={"output_file_id": "file-1"})
 
@@ -36,25 +35,18 @@ class Storage:
         self.heard.append(request.headers)
         return web.Response(status=self.status, body=b'{"a":1}')
 
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Both on one port."""
+    def both(self) -> web.Application:
+        """They share a port."""
         app = web.Application()
         app.router.add_get("/v1/files/file-1/content", self.content)
         app.router.add_get("/there", self.there)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
+        return app
 
 
 async def test_a_result_in_storage_is_fetched_without_the_key(lab: Lab, tmp_path: Path) -> None:
     """A redirect of a download is followed once, the key stays behind, and the rows are there as from the API itself."""
     storage = Storage()
-    async with storage.served() as url, provider_at(lab, url) as provider:
+    async with served(storage.both()) as url, provider_at(lab, url) as provider:
         await provider.fetch(REMOTE, tmp_path / "fetched")
 
     assert (tmp_path / "fetched").read_bytes() == b'{"a":1}\n'
@@ -68,7 +60,7 @@ async def test_a_result_in_storage_is_fetched_without_the_key(lab: Lab, tmp_path
 )
 async def test_storage_that_gives_nothing_is_retryable(storage: Storage, lab: Lab, tmp_path: Path) -> None:
     """A storage that sends on or refuses, and an address that is none, are Retryable, and leave no file."""
-    async with storage.served() as url, provider_at(lab, url) as provider:
+    async with served(storage.both()) as url, provider_at(lab, url) as provider:
         with pytest.raises(Retryable):
             await provider.fetch(REMOTE, tmp_path / "fetched")
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from aiohttp import web
 from together_lab import chat, provider_at
 
 from gateway import Ambiguous, Missing, ProviderError, Rejected, RemoteState, Retryable, TokenLimit, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation
-from gateway.testing import Lab
+from gateway.testing import Lab, deaf, saying
 
 
 @pytest.mark.parametrize(
@@ -123,7 +119,7 @@ async def test_a_success_without_a_job_is_open(lab: Lab, answer: str) -> None:
 
 async def test_a_create_call_that_hangs_is_open(lab: Lab) -> None:
     """No answer within the time limit leaves open what happened."""
-    async with saying(None) as url, provider_at(lab, url, timeout_seconds=0.2) as provider:
+    async with deaf() as url, provider_at(lab, url, timeout_seconds=0.2) as provider:
         with pytest.raises(Ambiguous):
             await provider.submit(replace(lab.seal(chat("x")), file_id="file-x"))
 
@@ -160,23 +156,3 @@ async def test_a_bad_key_is_unauthorised_everywhere(lab: Lab) -> None:
         with pytest.raises(Unauthorised) as caught:
             await operation
         assert "sandbox" not in caught.value.reason
-
-
-@asynccontextmanager
-async def saying(answer: str | None) -> AsyncIterator[str]:
-    """A server with one answer to everything; None: none at all."""
-
-    async def reply(_request: web.Request) -> web.Response:
-        if answer is None:
-            await asyncio.Event().wait()
-        return web.Response(text=answer, content_type="application/json")
-
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", reply)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()

@@ -15,7 +15,7 @@ from together_lab import MARKER, chat, provider_at, sdk, written
 
 from gateway import Batch, Rejected, RemoteState, Retryable, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation, StoredFile
-from gateway.testing import Lab
+from gateway.testing import Lab, served
 from gateway_together import uploads as uploads_module
 from gateway_together.uploads import redirected
 
@@ -154,15 +154,8 @@ class Elsewhere:
         app.router.add_put("/there", self.there)
         app.router.add_post("/v1/files/file-1/preprocess", self.preprocess)
         app.router.add_get("/v1/files/file-1", self.preprocess)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        try:
-            async with provider_at(lab, f"http://127.0.0.1:{runner.addresses[0][1]}/v1/") as provider:
-                return await provider.upload(batch)
-        finally:
-            await runner.cleanup()
+        async with served(app) as url, provider_at(lab, f"{url}/v1/") as provider:
+            return await provider.upload(batch)
 
 
 async def test_storage_that_moved_gets_the_bytes_again(lab: Lab) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -28,7 +26,7 @@ from gateway import (
 )
 from gateway.failures import Answered, StatusError
 from gateway.sandbox import Fault, FaultKind, Operation
-from gateway.testing import Lab
+from gateway.testing import Lab, deaf
 from gateway_vertex.failures import FAILURES, credentials_failure, read
 
 VERBS: dict[str, Callable[[Provider, Batch, RemoteBatch], Awaitable[object]]] = {
@@ -246,16 +244,3 @@ async def test_a_spool_that_is_gone_is_no_lost_connection(lab: Lab) -> None:
     batch.spool.unlink()
     with pytest.raises(FileNotFoundError):
         await lab.provider.upload(batch)
-
-
-@asynccontextmanager
-async def deaf() -> AsyncIterator[str]:
-    """A server that takes every connection and never answers."""
-    connections: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        for writer in connections:
-            writer.close()
-        server.close()
