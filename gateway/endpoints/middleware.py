@@ -61,11 +61,13 @@ class Door:
                 request[CALLER] = self._keyring.caller(request.headers.get("Authorization"))
             response = await handler(request)
         except Refusal as refusal:
+            if refusal.code == "storage_failed":
+                _tell_storage_failed(request_id, refusal.__cause__)
             response = self._instead(request, refusal)
         except web.HTTPException as error:
             response = self._instead(request, _as_refusal(request, error))
         except LedgerError as error:
-            structlog.get_logger().error("storage_failed", request_id=request_id, reason=str(error))
+            _tell_storage_failed(request_id, error)
             told = "The gateway's storage does not answer at the moment. Try again."
             response = self._instead(request, Refusal("storage_failed", told))
         except (ConnectionResetError, TimeoutError):
@@ -141,6 +143,11 @@ def error_response(rule: Rule, body: bytes) -> web.Response:
     if rule.status == 408:
         response.force_close()
     return response
+
+
+def _tell_storage_failed(request_id: str, error: BaseException | None) -> None:
+    """Its caller hears only that it failed: why, is for whoever looks the request id up."""
+    structlog.get_logger().error("storage_failed", request_id=request_id, reason=str(error))
 
 
 def _pattern(request: web.Request) -> str:

@@ -136,7 +136,10 @@ def not_accepted(error: Exception) -> Exception:
     if isinstance(error, StorageFull):
         return storage_full()
     if isinstance(error, LedgerError):
-        return Refusal("storage_failed", "The gateway could not record the request: it was not accepted. Try again.")
+        refusal = Refusal("storage_failed", "The gateway could not record the request: it was not accepted. Try again.")
+        # For the log: whoever is told this is one of a group, and none of them has raised it.
+        refusal.__cause__ = error
+        return refusal
     return error
 
 
