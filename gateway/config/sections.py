@@ -78,7 +78,7 @@ class Storage:
         Path("data"), "folder for everything on disk; relative to the configuration file"
     )
     ledger: str = setting(
-        "", "address of the ledger: empty for SQLite in `directory`, or postgresql://...", secret=True
+        "", "address of the ledger: empty for SQLite in `directory`; this version takes no other", secret=True
     )
     durability: str = setting(
         "full",

@@ -213,7 +213,7 @@ class Batches(BatchReads):
         return marked
 
     async def mark_cancelling(self, batch: BatchRow, now: float) -> BatchRow:
-        """The provider was asked to cancel it."""
+        """Nobody wants it any more: the poll that follows asks the provider to stop it."""
         return await self._move(batch, "mark_cancelling", {"now": now})
 
     async def discarded(self, batch: BatchRow) -> None:
