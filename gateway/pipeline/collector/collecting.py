@@ -99,8 +99,10 @@ class Collector:
                 else:
                     await self._settler.settle_answers(batch, side, fetched.answered)
         except PluginFault as error:
-            await self._upstream.park(batch, trouble(error), PARK_SECONDS)
-            return
+            # Of a file that is not whole the next one may be better, and has what others still wait for.
+            if fetched.again_in is None:
+                await self._upstream.park(batch, trouble(error), PARK_SECONDS)
+                return
         if fetched.again_in is not None:
             await self._fetcher.again_later(fetched, fetched.again_in)
             return
