@@ -35,7 +35,10 @@ class Delivery:
     metrics: Metrics
 
     def deliver(self, provider: str, settlements: Sequence[Settlement], settled: Sequence[Settled], now: float) -> None:
-        """Wake the callers of `settled` with the endings of `settlements`, one for each place; keep answers; count."""
+        """Wake the callers of `settled` with the endings of `settlements`, one for each place; keep answers; count.
+
+        Each of `settlements` was booked by the commit that returned `settled`, and by none before it.
+        """
         instead = {request.n: request.instead for request in settled if request.instead is not None}
         settlements = [
             replace(line, ending=instead[line.n], output="served") if line.n in instead else line
@@ -53,9 +56,9 @@ class Delivery:
         for outcome, lines in Counter(line.output for line in settlements if line.output).items():
             metrics.structured_outputs.of(provider, outcome).inc(lines)
         count_ended(metrics, provider, states.values())
-        # An answer that nobody gets, as its request goes back for another one, was paid all the same.
-        paid = ended + [line for line in settlements if line.billed and line.ending is None]
-        metrics.unpriced_lines.of(provider).inc(sum(line.billed and line.cost_usd is None for line in paid))
+        # An answer that nobody gets (its request goes back for another one, was cancelled, has ended) was paid all the same.
+        paid = [line for line in settlements if line.billed]
+        metrics.unpriced_lines.of(provider).inc(sum(line.cost_usd is None for line in paid))
         metrics.cost_usd.of(provider).inc(sum(line.cost_usd or 0.0 for line in paid))
         metrics.saved_usd.of(provider).inc(sum(max(0.0, line.saved_usd or 0.0) for line in ended))
 

@@ -141,9 +141,10 @@ class Settler:
     ) -> Iterator[list[Settlement]]:
         """Settlements of the rows on disk, a chunk at a time; runs in threads, one after the other. Fills `faults`.
 
-        `whole`: of all rows; else of the answers among them. What an earlier reading of them has settled was counted then.
+        `whole`: of all rows; else of the answers among them. What an earlier reading of them has settled was counted then, and
+        so was what an earlier chunk settles: it need not be committed yet, so that the ledger cannot tell.
         """
-        booked = self._booked(batch)
+        booked = bytearray(self._booked(batch))
         rows = (row for row in self._rows(batch, side, answered, faults, whole=whole) if not booked[row.n])
         members = self._members(batch)
         pricing = self._upstream.pricing(batch, side)
@@ -161,6 +162,8 @@ class Settler:
                 except Exception as error:  # noqa: BLE001 - a body that is no JSON, say
                     if not faults:
                         faults.append(self._upstream.accounts.fault(side.provider, "decode", error))
+                else:
+                    booked[row.n] = 1
             yield settlements
 
     def _judged(self, batch: BatchRow, judge: Judge, chunk: Sequence[Said]) -> dict[int, Judged]:

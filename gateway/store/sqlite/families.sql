@@ -37,10 +37,11 @@ WHERE id = (SELECT i.id FROM requests r JOIN lines i ON i.batch = r.batch AND i.
             WHERE r.seq = :seq AND r.state = 'succeeded' AND i.seq = r.seq AND i.billed = 1);
 
 -- name: waste_completion
--- The call by which a child was answered that was asked by itself: it is on the bill, as one that was of use.
+-- The call by which a child was answered that was asked by itself: it is on the bill, as one that was of use. One with a word of
+-- trouble has an answer that was kept for want of a better one, which is on the bill as wasted already.
 INSERT INTO bills (provider, model, requests, lines, cost_usd, saved_usd, wasted_usd, wasted_lines, unpriced_lines)
 SELECT l.provider, l.model, 0, 0, 0, 0, coalesce(q.cost_usd, 0), 1, 0
 FROM requests r JOIN lanes l ON l.id = r.lane JOIN results q ON q.id = r.result
-WHERE r.seq = :seq AND r.state = 'succeeded' AND r.batch IS NULL
+WHERE r.seq = :seq AND r.state = 'succeeded' AND r.batch IS NULL AND r.trouble IS NULL
 ON CONFLICT (provider, model) DO UPDATE SET
     wasted_usd = bills.wasted_usd + excluded.wasted_usd, wasted_lines = bills.wasted_lines + excluded.wasted_lines;
