@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -18,7 +17,6 @@ from gateway.endpoints.keys import Keyring
 from gateway.endpoints.middleware import Door
 from gateway.errors import LedgerError
 from gateway.metrics import Metrics
-from gateway.pipeline.intake.gathering import not_accepted
 from gateway.testing import FakeClock
 from tests.unit.house import CHAT, Answer, Caller, House, open_house, question, request_bytes
 
@@ -368,24 +366,6 @@ async def test_a_ledger_that_cannot_be_read_may_be_asked_again() -> None:
     assert (answer.status, answer.code) == (503, "storage_failed")
     assert 0 < int(answer.headers["retry-after"]) <= 60
     assert "x-should-retry" not in answer.headers
-
-
-@pytest.mark.parametrize("told", [LedgerError, not_accepted])
-async def test_why_storage_failed_is_in_the_log(told: Callable[[LedgerError], Exception]) -> None:
-    """By the id that its caller was told an operator finds why: also where a commit failed, and nothing was accepted."""
-
-    async def broken(request: web.Request) -> web.StreamResponse:
-        raise told(LedgerError("disk I/O error"))
-
-    runner, port = await serve_one(broken)
-    with capture_logs() as logs:
-        answer, _ = await asked(port)
-    await runner.cleanup()
-    assert answer.code == "storage_failed"
-    [failed] = [log for log in logs if log["log_level"] == "error"]
-    assert failed["event"] == "storage_failed"
-    assert failed["request_id"] == answer.headers["x-request-id"]
-    assert "disk I/O error" in failed["reason"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), web.HTTPNotFound()])
