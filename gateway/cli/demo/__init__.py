@@ -36,7 +36,7 @@ from gateway.cli.signals import when_told_to_end
     "--directory", type=click.Path(path_type=Path), help="An empty folder to leave everything in; else nowhere."
 )
 def demo(*, kinds: tuple[str, ...], count: int, batch_seconds: float, directory: Path | None) -> None:
-    """Send a labelling job through the gateway and simulated providers: no key, no money, half a minute.
+    """Send a labelling job through the gateway and simulated providers: no key, no money, a minute.
 
     The gateway is killed on the way. Exits with 1 if an answer is wrong or anything was asked for twice.
     """
