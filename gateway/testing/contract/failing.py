@@ -42,6 +42,8 @@ _OTHER_CLASSES = (
     (500, Retryable),
     (503, Retryable),
 )
+#: What an API says of a key that it refuses may have the key in it.
+_REFUSED_KEY = "sk-of-somebody-0123456789"
 #: Whether a call fails before it has acted or after.
 When = Literal["before", "after"]
 _Verb = Callable[[Lab, Batch, RemoteBatch], Awaitable[object]]
@@ -51,6 +53,15 @@ _VERBS: Mapping[Operation, _Verb] = MappingProxyType(
         Operation.LIST: lambda lab, batch, _: lab.provider.find(batch),
         Operation.POLL: lambda lab, _, remote: lab.provider.poll(remote),
         Operation.FETCH: lambda lab, _, remote: lab.provider.fetch(remote, lab.directory / "fetched"),
+    }
+)
+#: Those too that cannot be repeated, or that are optional.
+_ALL_VERBS: Mapping[Operation, _Verb] = MappingProxyType(
+    {
+        **_VERBS,
+        Operation.CREATE: lambda lab, batch, _: lab.provider.submit(batch),
+        Operation.CANCEL: lambda lab, _, remote: lab.provider.cancel(remote),
+        Operation.DISCARD: lambda lab, batch, remote: lab.provider.discard(batch, remote),
     }
 )
 
@@ -82,14 +93,17 @@ class FailingContract(ContractBase):
         await _check_raises(batches.provider.submit(batch), Ambiguous, f"a create call that is cut {when} acting")
         _check_one_create(batches)
 
+    @pytest.mark.parametrize("when", ["before", "after"])
+    @pytest.mark.parametrize("status", [200, 202, 302, 307])
     @pytest.mark.asyncio
-    async def test_an_unreadable_answer_is_ambiguous(self, batches: Lab) -> None:
-        """A create call that is answered with 200 and no batch in it may have made one: Ambiguous."""
+    async def test_an_unreadable_answer_is_ambiguous(self, batches: Lab, status: int, when: When) -> None:
+        """A create call that is answered with neither a batch nor a failure may have made one: Ambiguous, and sent once."""
         batch = await batches.upload(self.body("x"))
-        order = Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=200, when="after")
+        order = Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=status, when=when)
         batches.simulator.faults.order(order)
 
-        await _check_raises(batches.provider.submit(batch), Ambiguous, "a create call answered with 200 and no batch")
+        what = f"a create call answered with {status} and no batch"
+        await _check_raises(batches.provider.submit(batch), Ambiguous, what)
         _check_one_create(batches)
 
     @pytest.mark.asyncio
@@ -119,6 +133,23 @@ class FailingContract(ContractBase):
         batches.simulator.faults.withdraw(order)
 
         await _VERBS[operation](batches, batch, remote)
+
+    @pytest.mark.parametrize("operation", _ALL_VERBS)
+    @pytest.mark.asyncio
+    async def test_a_bad_key_is_unauthorised_everywhere(self, batches: Lab, operation: Operation) -> None:
+        """A key that is refused is Unauthorised from every call, and what the provider says of it is not repeated."""
+        if operation is Operation.CANCEL and not overrides(batches.provider, "cancel"):
+            pytest.skip(f"{batches.provider.kind} cannot cancel")
+        batch, remote = await self._ended(batches, operation)
+        told = f"Incorrect API key provided: {_REFUSED_KEY}."
+        batches.simulator.faults.order(Fault(kind=FaultKind.STATUS, status=401, message=told, times=None))
+        asked = batches.simulator.ledger.calls.total()
+        raised = await _raised(_ALL_VERBS[operation](batches, batch, remote))
+        if operation is Operation.DISCARD and batches.simulator.ledger.calls.total() == asked:
+            pytest.skip(f"{batches.provider.kind} has nothing to discard for this batch")
+
+        _check_is(raised, Unauthorised, f"{operation}, with a key that is refused,")
+        assert _REFUSED_KEY not in str(raised), f"{operation} repeats the key that was refused"
 
     @pytest.mark.parametrize("operation", [Operation.LIST, Operation.POLL, Operation.FETCH])
     @pytest.mark.asyncio
@@ -189,11 +220,18 @@ def _uploads(lab: Lab) -> bool:
 
 async def _check_raises(call: Awaitable[object], wanted: type[ProviderError], what: str) -> None:
     """`call` raises exactly `wanted`."""
-    raised: Exception | None = None
+    _check_is(await _raised(call), wanted, what)
+
+
+async def _raised(call: Awaitable[object]) -> Exception | None:
     try:
         await call
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and this tells what
-        raised = error
+        return error
+    return None
+
+
+def _check_is(raised: Exception | None, wanted: type[ProviderError], what: str) -> None:
     assert raised is not None, f"{what} must raise {wanted.__name__}; it raised nothing"
     said = f"{type(raised).__name__}: {raised}"
     assert type(raised) is wanted, f"{what} must raise {wanted.__name__}; it raised {said}"

@@ -8,51 +8,10 @@ from dataclasses import replace
 import pytest
 from mistral_lab import MARKER, Lab, call, chat, provider_at
 
-from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, Retryable, Unauthorised
+from gateway import Ambiguous, Batch, RemoteBatch, RemoteState, Retryable
 from gateway.sandbox import Fault, FaultKind, Operation
 from gateway.testing import deaf
 from gateway_mistral import MistralProvider
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, Rejected),
-        (401, Unauthorised),
-        (402, Unauthorised),
-        (403, Unauthorised),
-        (404, Rejected),
-        (408, Ambiguous),
-        (409, Ambiguous),
-        (413, Rejected),
-        (422, Rejected),
-        (429, Retryable),
-        (500, Ambiguous),
-        (502, Ambiguous),
-        (503, Ambiguous),
-        (504, Ambiguous),
-        (200, Ambiguous),
-        (202, Ambiguous),
-        (307, Ambiguous),
-    ],
-)
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("inside", [False, True])
-async def test_create_failures_by_status(
-    lab: Lab,
-    status: int,
-    kind: type[ProviderError],
-    when: str,
-    inside: bool,
-) -> None:
-    """Every status of a create call has its class, whether the call had acted or not, and it is sent once."""
-    batch = await lab.ready(inside=inside)
-    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=status, when=when))
-    with pytest.raises(ProviderError) as caught:
-        await lab.creator(inside=inside).submit(batch)
-
-    assert type(caught.value) is kind
-    assert lab.simulator.ledger.calls["create"] == 1
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -106,17 +65,6 @@ async def test_a_connection_that_is_never_made_is_retryable(lab: Lab, scheme: st
     async with provider_at(lab.clock, lab.directory, f"{scheme}://127.0.0.1:{port}") as provider:
         with pytest.raises(Retryable):
             await provider.submit(batch)
-
-
-async def test_a_wish_to_wait_is_handed_on(lab: Lab) -> None:
-    """Retry-After of a 429 reaches core in seconds."""
-    batch = await lab.uploaded(chat("x"))
-    fault = Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=429, retry_after=17)
-    lab.simulator.faults.order(fault)
-    with pytest.raises(Retryable) as caught:
-        await lab.provider.submit(batch)
-
-    assert caught.value.retry_after == 17
 
 
 OPERATIONS: dict[Operation, Callable[[MistralProvider, Batch, RemoteBatch], Awaitable[object]]] = {

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from openai_lab import CHAT, MARKER, Lab, chat, frame, text_of
 
-from gateway import Call, Missing, Rejected, RemoteState, Retryable, TokenLimit, Unauthorised
+from gateway import Call, Missing, Rejected, RemoteState, Retryable, TokenLimit
 from gateway.clock import as_datetime
 from gateway.sandbox import Fault, FaultKind, Operation, body_hash
 from gateway_openai import OpenAICompatibleProvider, OpenAIProvider, register_providers
@@ -217,27 +217,6 @@ async def test_an_unknown_batch_is_missing(lab: Lab) -> None:
     lab.clock.jump(10)
 
     assert (await lab.provider.poll(remote)).state is RemoteState.RUNNING
-
-
-async def test_a_bad_key_is_unauthorised_everywhere(lab: Lab) -> None:
-    """A revoked key is Unauthorised from every operation, and not repeated even where the provider repeats it."""
-    batch = await lab.uploaded(chat("x"))
-    remote = await lab.provider.submit(batch)
-    told = "Incorrect API key provided: sandbox."
-    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, status=401, message=told, times=None))
-    calls = [
-        lab.provider.upload(batch),
-        lab.provider.submit(batch),
-        lab.provider.find(batch),
-        lab.provider.poll(remote),
-        lab.provider.fetch(replace(remote, where={"output_file_id": "file-x"}), lab.directory / "x"),
-        lab.provider.cancel(remote),
-        lab.provider.discard(batch, remote),
-    ]
-    for call in calls:
-        with pytest.raises(Unauthorised) as caught:
-            await call
-        assert "sandbox" not in caught.value.reason
 
 
 async def test_the_synchronous_endpoint_answers(lab: Lab) -> None:

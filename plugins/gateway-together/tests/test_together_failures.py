@@ -7,40 +7,9 @@ from dataclasses import replace
 import pytest
 from together_lab import chat, provider_at
 
-from gateway import Ambiguous, Missing, ProviderError, Rejected, RemoteState, Retryable, TokenLimit, Unauthorised
+from gateway import Ambiguous, Missing, Rejected, RemoteState, Retryable, TokenLimit, Unauthorised
 from gateway.sandbox import Fault, FaultKind, Operation
 from gateway.testing import Lab, deaf, saying
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, Rejected),
-        (401, Unauthorised),
-        (402, Unauthorised),
-        (403, Unauthorised),
-        (404, Rejected),
-        (408, Ambiguous),
-        (409, Ambiguous),
-        (413, Rejected),
-        (422, Rejected),
-        (429, Retryable),
-        (500, Ambiguous),
-        (503, Ambiguous),
-        (200, Ambiguous),
-        (202, Ambiguous),
-        (302, Ambiguous),
-    ],
-)
-async def test_create_failures_by_status(lab: Lab, status: int, kind: type[ProviderError]) -> None:
-    """Every status of a create call has its class, and the call is sent once, whatever the SDK would do."""
-    batch = await lab.upload(chat("x"))
-    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, operation=Operation.CREATE, status=status, when="after"))
-    with pytest.raises(ProviderError) as caught:
-        await lab.provider.submit(batch)
-
-    assert type(caught.value) is kind
-    assert lab.simulator.ledger.calls["create"] == 1
 
 
 async def test_reasons_are_sentences_and_objects(lab: Lab) -> None:
@@ -135,24 +104,3 @@ async def test_a_connection_that_is_never_made_is_retryable(lab: Lab, scheme: st
     async with provider_at(lab, f"{scheme}://127.0.0.1:{port}") as provider:
         with pytest.raises(Retryable):
             await provider.submit(batch)
-
-
-async def test_a_bad_key_is_unauthorised_everywhere(lab: Lab) -> None:
-    """A revoked key is Unauthorised from every operation, and not repeated even where the provider repeats it."""
-    batch = await lab.upload(chat("x"))
-    remote = await lab.provider.submit(batch)
-    told = "Invalid API key provided: sandbox."
-    lab.simulator.faults.order(Fault(kind=FaultKind.STATUS, status=401, message=told, times=None))
-    calls = [
-        lab.provider.upload(batch),
-        lab.provider.submit(batch),
-        lab.provider.find(batch),
-        lab.provider.poll(remote),
-        lab.provider.fetch(replace(remote, where={"output_file_id": "file-x"}), lab.directory / "x"),
-        lab.provider.cancel(remote),
-        lab.provider.discard(batch, remote),
-    ]
-    for operation in calls:
-        with pytest.raises(Unauthorised) as caught:
-            await operation
-        assert "sandbox" not in caught.value.reason

@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import orjson
 
-from gateway import Ambiguous, Limits, Rejected, RemoteState, Retryable
+from gateway import Ambiguous, Limits, Rejected, RemoteState, Retryable, Unauthorised
 from gateway.testing import ProviderContract
 from gateway_toy import ToyProvider
 
@@ -191,6 +191,18 @@ CASES = (
         """,
         test="test_other_calls_fail_by_class[500-Retryable-list]",
         says="list, answered with 500 must raise Retryable; it raised nothing",
+    ),
+    Broken(
+        name="Gossip",
+        body="""
+        async def poll(self, remote):
+            try:
+                return await super().poll(remote)
+            except Unauthorised as error:
+                raise Unauthorised(error.__cause__.answered.message) from error
+        """,
+        test="test_a_bad_key_is_unauthorised_everywhere[poll]",
+        says="poll repeats the key that was refused",
     ),
     Broken(
         name="Greedy",
