@@ -86,6 +86,7 @@ class Unfound:
         self._upstream.log(batch).warning("batch_halved", submissions=batch.submissions, lines=batch.count)
         now, counted = self._upstream.clock.now(), replace(batch, unfound=batch.unfound + 1)
         _, settled = await self._ledger.batches.dissolve(counted, now, {}, [new_marker(), new_marker()])
+        self._upstream.metrics.batches_dissolved.of(batch.lane.provider, "halved").inc()
         count_ended(self._upstream.metrics, batch.lane.provider, (request.state for request in settled))
         self._upstream.sealed.set()
         return settled
@@ -133,6 +134,7 @@ class Unfound:
         """End what is left of a batch; what is neither `refused` nor cancelled goes back to its lane."""
         self._upstream.metrics.reconciliations.of(side.provider.name, outcome).inc()
         _, settled = await self._ledger.batches.dissolve(batch, self._upstream.clock.now(), refused)
+        self._upstream.metrics.batches_dissolved.of(batch.lane.provider, outcome).inc()
         count_ended(self._upstream.metrics, batch.lane.provider, (request.state for request in settled))
         self._upstream.arrived.set()
         return settled

@@ -93,7 +93,7 @@ class Janitor:
     async def _end_unsent(self, batch: BatchRow, now: float, before: float) -> None:
         members = await asyncio.to_thread(self._upstream.members, batch)
         old = (member.n for member in members if member.queued_at < before and member.cancel_at is None)
-        await self._take_apart(batch, now, dict.fromkeys(old, self._unsent()))
+        await self._take_apart(batch, now, "given_up", dict.fromkeys(old, self._unsent()))
 
     async def _give_up_lost(self, now: float) -> None:
         """Batches that were sent, and of which nothing has been heard for as long: their requests end, and are not sent again.
@@ -153,12 +153,12 @@ class Janitor:
                 await self._upstream.guard(batch, self._stop(batch, now))
 
     async def _leave_out(self, batch: BatchRow, now: float) -> None:
-        await self._take_apart(batch, now, {})
+        await self._take_apart(batch, now, "cancelled", {})
         self._upstream.arrived.set()
 
     async def _stop(self, batch: BatchRow, now: float) -> None:
         if batch.state is BatchState.SEALED:
-            await self._take_apart(batch, now, {})
+            await self._take_apart(batch, now, "cancelled", {})
         elif self._is_left_of_a_rehearsal(batch):
             settled = await give_up(self._upstream, batch, cancelled())
             self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
@@ -170,10 +170,11 @@ class Janitor:
         provider = self._upstream.router.providers.get(batch.lane.provider)
         return batch.lane.rehearsal and provider is not None and not provider.rehearsal
 
-    async def _take_apart(self, batch: BatchRow, now: float, refused: Mapping[int, Ending]) -> None:
+    async def _take_apart(self, batch: BatchRow, now: float, cause: str, refused: Mapping[int, Ending]) -> None:
         """Dissolve a claimed batch that was not sent; one that has been sent since it was listed is let go."""
         if batch.state is BatchState.SEALED:
             _, settled = await self._ledger.batches.dissolve(batch, now, refused)
+            self._upstream.metrics.batches_dissolved.of(batch.lane.provider, cause).inc()
             count_ended(self._upstream.metrics, batch.lane.provider, (request.state for request in settled))
             self._waiters.wake(await self._ledger.requests.endings([request.seq for request in settled]))
         else:
