@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict, deque
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,23 @@ __all__ = ["script"]
 DAY = 86_400.0
 
 
-async def until_kept(works: Works) -> int:
-    """The number of a request whose first answer did not satisfy it, and that waits for its second try."""
-    [admission] = await works.rig.ledger.requests.admit([wanting("a")])
-    while not (await works.rig.ledger.requests.listed(None))[0].attempts:
+async def until_attempted(works: Works, times: int) -> None:
+    """Work until the only request was answered so often."""
+    while (await works.rig.ledger.requests.listed(None))[0].attempts < times:
         await works.look()
         await works.rig.clock.advance(5)
-    return admission.seq
+
+
+@asynccontextmanager
+async def open_kept(
+    tmp_path: Path, script: defaultdict[str, deque[str]], retries: Retries = ONCE_MORE
+) -> AsyncIterator[tuple[Works, int]]:
+    """A request whose first answer did not satisfy it, and that waits for its next try: who works on it, and its number."""
+    script["a"].append(BAD)
+    async with open_works(tmp_path, retries=retries, plugin=TalkativeProvider) as works:
+        [admission] = await works.rig.ledger.requests.admit([wanting("a")])
+        await until_attempted(works, 1)
+        yield works, admission.seq
 
 
 async def ending_of(works: Works, seq: int) -> Ending:
@@ -64,9 +75,7 @@ async def test_an_answer_that_was_paid_is_served_when_no_better_one_comes(
     after: str, tmp_path: Path, script: defaultdict[str, deque[str]]
 ) -> None:
     """Whatever the attempts after it end in, its caller gets the answer, and it stays the only outcome of its request."""
-    script["a"].append(BAD)
-    async with open_works(tmp_path, retries=ONCE_MORE, plugin=TalkativeProvider) as works:
-        seq = await until_kept(works)
+    async with open_kept(tmp_path, script) as (works, seq):
         remote, waiting = works.rig.remote, works.rig.waiters.attach(seq)
         if after == "nothing":
             remote.lost.add("a")
@@ -87,9 +96,7 @@ async def test_an_answer_that_was_paid_is_served_when_no_better_one_comes(
 
 async def test_it_is_told_and_counted_as_served(tmp_path: Path, script: defaultdict[str, deque[str]]) -> None:
     """An answer that is served for want of a better one is counted like the one of a last attempt."""
-    script["a"].append(BAD)
-    async with open_works(tmp_path, retries=ONCE_MORE, plugin=TalkativeProvider) as works:
-        await until_kept(works)
+    async with open_kept(tmp_path, script) as (works, _):
         works.rig.remote.statuses["a"] = 500
         await works.until_over(step_seconds=120, at_most_seconds=DAY)
         assert counted(works.rig) == {"retried": 1, "served": 1}
@@ -101,13 +108,10 @@ async def test_a_later_answer_takes_its_place(
     better: str, tmp_path: Path, script: defaultdict[str, deque[str]]
 ) -> None:
     """Of several answers the last one is kept and served, and of the others nothing is left."""
-    script["a"].extend([BAD, better])
     retries = Retries(invalid_output="retry", max_attempts=3)
-    async with open_works(tmp_path, retries=retries, plugin=TalkativeProvider) as works:
-        seq = await until_kept(works)
-        while (await works.rig.ledger.requests.listed(None))[0].attempts < 2:
-            await works.look()
-            await works.rig.clock.advance(30)
+    async with open_kept(tmp_path, script, retries) as (works, seq):
+        script["a"].append(better)
+        await until_attempted(works, 2)
         works.rig.remote.statuses["a"] = 500
         await works.until_over(step_seconds=120, at_most_seconds=DAY)
         assert text_of(await ending_of(works, seq)) == better
@@ -119,9 +123,7 @@ async def test_what_is_cancelled_is_cancelled(
     queued: bool, tmp_path: Path, script: defaultdict[str, deque[str]]
 ) -> None:
     """Whoever cancels while a better answer is waited for is told so, in the lane or in a batch; the kept one is gone."""
-    script["a"].append(BAD)
-    async with open_works(tmp_path, retries=ONCE_MORE, plugin=TalkativeProvider) as works:
-        seq = await until_kept(works)
+    async with open_kept(tmp_path, script) as (works, seq):
         works.rig.remote.statuses["a"] = 500
         while not queued and (await works.rig.states())[0] is RequestState.QUEUED:
             await works.look()
@@ -134,10 +136,8 @@ async def test_what_is_cancelled_is_cancelled(
 
 async def test_who_wants_failures_gets_them(tmp_path: Path, script: defaultdict[str, deque[str]]) -> None:
     """With `invalid_output = "fail"` nothing is kept: no answer is served that does not satisfy its schema."""
-    script["a"].append(BAD)
     retries = Retries(invalid_output="fail", max_attempts=2)
-    async with open_works(tmp_path, retries=retries, plugin=TalkativeProvider) as works:
-        seq = await until_kept(works)
+    async with open_kept(tmp_path, script, retries) as (works, seq):
         works.rig.remote.statuses["a"] = 500
         await works.until_over(step_seconds=120, at_most_seconds=DAY)
         assert (await ending_of(works, seq)).status == 503

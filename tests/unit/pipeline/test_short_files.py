@@ -68,6 +68,17 @@ class Stand:
             await self.rig.upstream.guard(batch, self.collector.collect(batch))
         return await self.rig.batch()
 
+    async def later(self, seconds: float) -> BatchRow:
+        """The same when so much time has gone by."""
+        await self.rig.clock.advance(seconds)
+        return await self.look()
+
+    async def fetched(self, *lines: int) -> BatchRow:
+        """What it is when it was polled, and then fetched with a file of these lines."""
+        self.shown.files["half"] = list(lines)
+        await self.look()
+        return await self.look()
+
 
 @asynccontextmanager
 async def open_stand(tmp_path: Path, **remote: object) -> AsyncIterator[Stand]:
@@ -100,8 +111,7 @@ async def test_results_that_are_named_late_are_found(counts: dict[str, int], tmp
         after = await stand.look()
         assert (after.state, after.retry_at) == (BatchState.ENDED, stand.rig.clock.now() + MINUTE)
         stand.shown.remote = replace(stand.shown.remote, total=2, done=2, where={"output": "whole"})
-        await stand.rig.clock.advance(MINUTE)
-        assert (await stand.look()).state is BatchState.COLLECTED
+        assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
 
@@ -126,8 +136,7 @@ async def test_a_file_that_was_named_stays_named(error: Exception | None, tmp_pa
         await stand.look()
         stand.shown.files, stand.shown.error = {"whole": [0, 1]}, error
         stand.shown.remote = replace(stand.shown.remote, where={})
-        await stand.rig.clock.advance(MINUTE)
-        assert (await stand.look()).state is BatchState.COLLECTED
+        assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
 
@@ -150,13 +159,11 @@ async def test_a_batch_that_runs_again_is_waited_for(tmp_path: Path) -> None:
         await stand.look()
         over, running = stand.shown.remote, replace(stand.shown.remote, state=RemoteState.RUNNING, done=0)
         stand.shown.remote = running
-        await stand.rig.clock.advance(MINUTE)
-        after = await stand.look()
+        after = await stand.later(MINUTE)
         assert (after.state, after.ended_at) == (BatchState.SUBMITTED, None)
         assert after.retry_at == stand.rig.clock.now() + MINUTE
         for _ in range(8):
-            await stand.rig.clock.advance(QUARTER)
-            assert (await stand.look()).state is BatchState.SUBMITTED
+            assert (await stand.later(QUARTER)).state is BatchState.SUBMITTED
         assert await stand.rig.states() == [RequestState.BATCHED] * 2
         stand.shown.remote = replace(over, where={"output": "whole"})
         assert (await stand.look()).state is BatchState.ENDED
@@ -200,35 +207,27 @@ async def test_what_was_done_of_a_stopped_batch_is_delivered_at_once(tmp_path: P
 async def test_what_was_done_in_its_window_is_delivered_at_once(tmp_path: Path) -> None:
     """Of a batch that ended with its window the provider has rows for the lines that it counts as done, and no others."""
     async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
-        stand.shown.files["half"] = [1]
         await stand.rig.clock.advance(86_400)
-        await stand.look()
-        assert (await stand.look()).state is BatchState.COLLECTED
+        assert (await stand.fetched(1)).state is BatchState.COLLECTED
 
 
 async def test_counts_that_lag_cost_no_line(tmp_path: Path) -> None:
     """A batch that nobody stopped, and that says half of it is done, is asked once more: the other half may be done by now."""
     async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
-        stand.shown.files["half"] = [0]
-        await stand.look()
-        await stand.look()
+        await stand.fetched(0)
         stand.shown.remote = replace(stand.shown.remote, done=2, where={"output": "whole"})
-        await stand.rig.clock.advance(MINUTE)
-        assert (await stand.look()).state is BatchState.COLLECTED
+        assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
 
 async def test_the_answers_of_a_short_file_are_delivered_at_once(tmp_path: Path) -> None:
     """What is there of a file is settled before it is fetched again: the next one may have less, and it was paid."""
     async with open_stand(tmp_path, total=2, done=2, where={"output": "half"}) as stand:
-        stand.shown.files["half"] = [1]
-        await stand.look()
-        assert (await stand.look()).state is BatchState.ENDED
+        assert (await stand.fetched(1)).state is BatchState.ENDED
         assert await stand.rig.states() == [RequestState.BATCHED, RequestState.SUCCEEDED]
         stand.shown.files["half"] = [0]
         for _ in range(2):
-            await stand.rig.clock.advance(QUARTER)
-            after = await stand.look()
+            after = await stand.later(QUARTER)
         assert after.state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
@@ -236,12 +235,9 @@ async def test_the_answers_of_a_short_file_are_delivered_at_once(tmp_path: Path)
 async def test_what_was_settled_of_a_short_file_is_counted_once(tmp_path: Path) -> None:
     """Answers that come again with the whole file were counted, and delivered, with the first one: they are not late."""
     async with open_stand(tmp_path, total=2, done=2, where={"output": "half"}) as stand:
-        stand.shown.files["half"] = [1]
-        await stand.look()
-        assert (await stand.look()).state is BatchState.ENDED
+        assert (await stand.fetched(1)).state is BatchState.ENDED
         stand.shown.files["half"] = [0, 1]
-        await stand.rig.clock.advance(MINUTE)
-        assert (await stand.look()).state is BatchState.COLLECTED
+        assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
         counted = stand.rig.metrics.render().decode()
         assert 'batch_lines_total{outcome="answered",provider="fake"} 2.0' in counted
         assert 'late_lines_total{provider="fake"} 0.0' in counted
@@ -250,11 +246,8 @@ async def test_what_was_settled_of_a_short_file_is_counted_once(tmp_path: Path) 
 async def test_what_somebody_else_stopped_is_looked_for_once_more(tmp_path: Path) -> None:
     """After a minute what is done of a batch that ended early is all there is."""
     async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
-        stand.shown.files["half"] = [0]
-        await stand.look()
-        await stand.look()
-        await stand.rig.clock.advance(MINUTE)
-        assert (await stand.look()).state is BatchState.COLLECTED
+        await stand.fetched(0)
+        assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.SUCCEEDED, RequestState.QUEUED]
 
 
@@ -282,8 +275,7 @@ async def test_lines_that_nobody_counts_or_wants_are_looked_for_once_more(cancel
         if cancelled:
             await stand.rig.ledger.batches.mark_cancelling(await claimed(stand.rig), stand.rig.clock.now())
         assert (await stand.look()).state is BatchState.ENDED
-        await stand.rig.clock.advance(MINUTE)
-        assert (await stand.look()).state is BatchState.COLLECTED
+        assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
 
 
 @pytest.mark.parametrize("apart", [False, True])
