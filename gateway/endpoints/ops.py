@@ -29,6 +29,8 @@ from gateway.store.ledger import Ledger
 
 #: An operator's orders are short.
 BODY_SECONDS = 10.0
+#: No ledger has a larger one.
+LARGEST_NUMBER = 2**63 - 1
 
 
 class Ops:
@@ -117,22 +119,29 @@ class Ops:
         """Cancel a request (`custom_id`), of one `client` or the latest of any, or every request of a batch (`batch_id`)."""
         _operators_only(request)
         wish = parse(await read_body(request, BODY_SECONDS))
-        batch_id = wish.get("batch_id")
-        if isinstance(batch_id, int) and not isinstance(batch_id, bool):
-            return await self._cancel_batch(batch_id)
-        custom_id, client = str(wish.get("custom_id", "")), wish.get("client")
-        found = await self._ledger.requests.find(None if client is None else str(client), "", custom_id)
+        if "batch_id" in wish:
+            return await self._cancel_batch(wish["batch_id"])
+        custom_id, client = wish.get("custom_id"), wish.get("client")
+        if not isinstance(custom_id, str):
+            raise Refusal("invalid_request", "custom_id must be a string, or batch_id a number.", param="custom_id")
+        if not isinstance(client, str | None):
+            raise Refusal("invalid_request", "client must be a string.", param="client")
+        found = await self._ledger.requests.find(client, "", custom_id)
         if found is None:
-            whose = "" if client is None else f" of the client {str(client)!r}"
+            whose = "" if client is None else f" of the client {client!r}"
             raise Refusal(
                 "not_found", f"There is no request{whose} with the custom_id {custom_id!r}.", param="custom_id"
             )
         after = await self._canceller.cancel(found, wished_by="operator")
         return web.json_response(body=orjson.dumps(listed(after)))
 
-    async def _cancel_batch(self, batch_id: int) -> web.StreamResponse:
+    async def _cancel_batch(self, batch_id: object) -> web.StreamResponse:
         """Mark every request of a batch as cancelled; the poller stops the remote batch, what is finished stays."""
-        marked = await self._ledger.batches.cancel_members(batch_id, cancelled(batch=batch_id), self._clock.now())
+        if not isinstance(batch_id, int) or isinstance(batch_id, bool):
+            raise Refusal("invalid_request", "batch_id must be a whole number.", param="batch_id")
+        marked = None
+        if 0 < batch_id <= LARGEST_NUMBER:
+            marked = await self._ledger.batches.cancel_members(batch_id, cancelled(batch=batch_id), self._clock.now())
         if marked is None:
             raise Refusal("not_found", f"There is no open batch {batch_id}.", param="batch_id")
         structlog.get_logger().info("cancel_wished", batch_id=batch_id, requests=marked, wished_by="operator")
