@@ -64,6 +64,9 @@ class Door:
             if refusal.code == "storage_failed":
                 _tell_storage_failed(request_id, refusal.__cause__)
             response = self._instead(request, refusal)
+        except web.RequestPayloadError:
+            response = self._instead(request, _unreadable(request))
+            response.force_close()
         except web.HTTPException as error:
             response = self._instead(request, _as_refusal(request, error))
         except LedgerError as error:
@@ -148,6 +151,13 @@ def error_response(rule: Rule, body: bytes) -> web.Response:
 def _tell_storage_failed(request_id: str, error: BaseException | None) -> None:
     """Its caller hears only that it failed: why, is for whoever looks the request id up."""
     structlog.get_logger().error("storage_failed", request_id=request_id, reason=str(error))
+
+
+def _unreadable(request: web.Request) -> Refusal:
+    """A body that is not packed as its headers say. Where it ends cannot be told: nothing after it is read."""
+    request.content.feed_eof()
+    told = "The request body cannot be read: it is not what its Content-Encoding or Transfer-Encoding says."
+    return Refusal("invalid_request", told)
 
 
 def _pattern(request: web.Request) -> str:
