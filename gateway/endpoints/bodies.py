@@ -16,6 +16,8 @@ from gateway.pipeline.intake import Incoming
 from gateway.store.rows import Ask
 
 NAME_AT_MOST = 256
+#: Of a model: each name makes a lane of its own, which stays in lists and logs.
+MODEL_AT_MOST = 256
 #: Tiers that promise what a batch cannot.
 _SYNCHRONOUS_TIERS = frozenset({"priority", "scale", "fast"})
 
@@ -53,8 +55,11 @@ def incoming(request: web.Request, raw: bytes, endpoint: str) -> Incoming:
 
 def _check(body: Mapping[str, object]) -> None:
     """Refuse now what every provider would refuse later, at a price."""
-    if not isinstance(body.get("model"), str) or not body["model"]:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
         raise _bad("model", "must be a string that names a model")
+    if len(model) > MODEL_AT_MOST or not model.isprintable():
+        raise _bad("model", f"must have {MODEL_AT_MOST} characters at most, and no control characters")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", "must be a list of at least one message")
@@ -106,19 +111,18 @@ def _ask(request: web.Request, body: Mapping[str, object]) -> Ask:
 
 def _custom_id(request: web.Request, metadata: object) -> str | None:
     """The caller's name for the request; all the places that give one must agree."""
-    given = {
-        "x-batchway-custom-id": request.headers.get("x-batchway-custom-id"),
-        "Idempotency-Key": request.headers.get("Idempotency-Key"),
-        "metadata.custom_id": metadata.get("custom_id") if isinstance(metadata, dict) else None,
-    }
-    names = {place: name for place, name in given.items() if name is not None}
-    if not names:
-        return None
-    for place, name in names.items():
+    given: list[tuple[str, object]] = [
+        (header, name)
+        for header in ("x-batchway-custom-id", "Idempotency-Key")
+        for name in request.headers.getall(header, [])
+    ]
+    if isinstance(metadata, dict) and metadata.get("custom_id") is not None:
+        given.append(("metadata.custom_id", metadata["custom_id"]))
+    for place, name in given:
         _check_name(place, name)
-    if len(set(names.values())) > 1:
-        raise _bad(" and ".join(names), "give different names to one request")
-    return str(next(iter(names.values())))
+    if len({name for _, name in given}) > 1:
+        raise _bad(" and ".join(dict.fromkeys(place for place, _ in given)), "give different names to one request")
+    return str(given[0][1]) if given else None
 
 
 def _check_name(place: str, name: object) -> None:
@@ -133,15 +137,14 @@ def _check_name(place: str, name: object) -> None:
 
 
 def _run(request: web.Request) -> str | None:
-    """The run, from the header or the path; both must agree."""
-    header = request.headers.get("x-batchway-run")
+    """The run, from the header or the path; all that give one must agree."""
     path = request.match_info.get("run")
-    if header is not None and path is not None and header != path:
-        raise _bad("x-batchway-run", "and the path name different runs")
-    run = header if header is not None else path
-    if run is not None:
+    given = [*request.headers.getall("x-batchway-run", []), *(() if path is None else (path,))]
+    for run in given:
         _check_name("x-batchway-run", run)
-    return run
+    if len(set(given)) > 1:
+        raise _bad("x-batchway-run", "and the path name different runs")
+    return given[0] if given else None
 
 
 def prefer(request: web.Request) -> dict[str, str]:
