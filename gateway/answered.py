@@ -9,9 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-__all__ = ["Answered", "StatusError", "redirect", "retry_after", "seconds"]
+import orjson
 
-_OPEN_STATUSES = frozenset({408, 409})
+__all__ = ["Answered", "StatusError", "is_foreign", "redirect", "retry_after", "seconds"]
+
+#: 499 is Google's CANCELLED and everybody's "client closed request": given up while it was worked on.
+_OPEN_STATUSES = frozenset({408, 409, 499})
+#: What a server says of an address that it does not know.
+_UNROUTED = frozenset({404, 405})
+#: All that the routers of web frameworks, and gateways of others, say then.
+_ROUTERS_WORDS = frozenset({"not found", "method not allowed", "no route matched with those values"})
 _MAX_REASON = 500
 _MAX_HOST = 100
 _LONGEST_WISH_SECONDS = 86_400.0
@@ -30,6 +37,8 @@ class Answered:
     retry_after: float | None = None
     #: The host that a redirect names, as `redirect` reads it; empty where there is none.
     redirect: str = ""
+    #: It is no word of the provider's, as `is_foreign` tells: a proxy's, or that of a server whose address is wrong.
+    foreign: bool = False
     #: The parsed body, for `judge`.
     content: object = field(default=None, repr=False, compare=False)
 
@@ -47,6 +56,8 @@ class Answered:
             moved = self.redirect and 300 <= self.status < 400
             told = f", a redirect to {self.redirect}, which is not followed: is base_url right?" if moved else ""
             return f"status {self.status}{told}"
+        if self.foreign:
+            return f"status {self.status}, and not in the provider's words: is base_url right, or a proxy in the way?"
         code = f" ({self.code[:60]})" if self.code and self.code not in self.message else ""
         return f"status {self.status}: {self.message[:_MAX_REASON] or 'no reason given'}{code}"
 
@@ -58,6 +69,24 @@ class StatusError(Exception):
         """`answered` is what it said."""
         self.answered = answered
         super().__init__(f"status {answered.status}")
+
+
+def is_foreign(status: int, body: bytes | str) -> bool:
+    """Whether an error of `status` with this `body` is nothing that a Batch API says of a request.
+
+    A page for browsers never is; nor is a 404 or 405 that is no JSON, is empty, or has the words of a router alone.
+    """
+    text = (body.decode("utf-8", "replace") if isinstance(body, bytes) else body).strip()
+    if text.startswith("<"):
+        return True
+    if status not in _UNROUTED:
+        return False
+    try:
+        content = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return True
+    told = [content.get(field) for field in ("error", "message", "detail")] if isinstance(content, dict) else [content]
+    return all(not word or (isinstance(word, str) and word.lower().rstrip(".") in _ROUTERS_WORDS) for word in told)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

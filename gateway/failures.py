@@ -9,11 +9,12 @@ comes out as it is, because it is a bug. `stopping` and `deleting` are `repeatab
 |---|---|---|
 | nothing, the connection was never made | `Retryable` | `Retryable` |
 | nothing else, or what cannot be read | `Ambiguous` | `Retryable` |
-| 408, 409, 5xx, a status below 400, which a redirect has too | `Ambiguous` | `Retryable` |
+| 408, 409, 499, 5xx, a status below 400, which a redirect has too | `Ambiguous` | `Retryable` |
+| `foreign`: a 400, 404, 405 and the like in nobody's words | `Retryable` | as below; of an upload never `Rejected` |
 | what `judge` knows of another 4xx | as it says | as it says, within what the call may raise |
 | 401, 402, 403 | `Unauthorised` | `Unauthorised` |
 | 404 | `Rejected` | `Missing` if the call has named something, else `Retryable` |
-| 429 | `Retryable` | `Retryable` |
+| 407, 421, 425, 429 | `Retryable` | `Retryable` |
 | any other 4xx | `Rejected` | `Rejected` if the call is refusable, else `Retryable` |
 
 Exceptions of HTTP libraries, and of the generators that most SDKs come from, are told by the names of their classes: which of
@@ -29,7 +30,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.answered import Answered, StatusError, redirect, retry_after, seconds
+from gateway.answered import Answered, StatusError, is_foreign, redirect, retry_after, seconds
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Answered",
     "Failures",
     "StatusError",
+    "is_foreign",
     "is_transport_failure",
     "redirect",
     "retry_after",
@@ -46,6 +48,10 @@ __all__ = [
 #: What `creating()` calls a create call of a batch; `judge` compares with it.
 CREATE: Final = "create"
 
+#: They mean the same whoever says them.
+_PLAIN = frozenset({401, 402, 403, 413, 429})
+#: They are about the way to the provider, or its load, and never about the request.
+_OF_THE_WAY = frozenset({407, 421, 425, 429})
 #: No byte of the request can have left. A protocol error of our own side is not here: it can come after the whole body.
 _NEVER_SENT = frozenset(
     {
@@ -79,8 +85,8 @@ class Failures:
 
     #: The error answer behind an exception of the SDK; None when there is none behind it.
     read: Callable[[Exception], Answered | None] = _reads_nothing
-    #: What a 4xx means at this provider, for the call that is named; None: what it means everywhere. Not asked about 408 and
-    #: 409. Whatever came with a 401 is hidden from it but for the code.
+    #: What a 4xx means at this provider, for the call that is named; None: what it means everywhere. Not asked about 408,
+    #: 409 and 499. Whatever came with a 401 is hidden from it but for the code.
     judge: Callable[[Answered, str], ProviderError | None] = _knows_nothing
 
     @asynccontextmanager
@@ -141,6 +147,9 @@ class Failures:
             return _unanswered_create(error, what)
         if answered.leaves_open:
             return Ambiguous(f"{what}: {answered.reason}")
+        if answered.foreign and answered.status not in _PLAIN:
+            # Taken for a refusal of the batch, it would be halved until every request of it had failed.
+            return Retryable(f"{what}: {answered.reason}", retry_after=answered.retry_after)
         return self.judge(answered, what) or _refusal(answered, what)
 
     def repeatable_failure(
@@ -163,6 +172,7 @@ class Failures:
             isinstance(failure, TokenLimit | Ambiguous)
             or (isinstance(failure, Rejected) and not refusable)
             or (isinstance(failure, Missing) and not named)
+            or (isinstance(failure, Rejected) and not named and answered.foreign and answered.status not in _PLAIN)
         )
         return Retryable(failure.reason, retry_after=answered.retry_after) if unwanted else failure
 
@@ -204,7 +214,7 @@ def _refusal(answered: Answered, what: str) -> ProviderError:
     reason = f"{what}: {answered.reason}"
     if answered.status in (401, 402, 403):
         return Unauthorised(reason, of_key=answered.status == 401)
-    if answered.status == 429:
+    if answered.status in _OF_THE_WAY:
         return Retryable(reason, retry_after=answered.retry_after)
     return Rejected(reason)
 

@@ -34,7 +34,7 @@ TABLE: list[tuple[int, type[ProviderError], type[ProviderError], type[ProviderEr
     (413, Rejected, Rejected, Retryable),
     (422, Rejected, Rejected, Retryable),
     (429, Retryable, Retryable, Retryable),
-    (499, Rejected, Rejected, Retryable),
+    (499, Ambiguous, Retryable, Retryable),
     (500, Ambiguous, Retryable, Retryable),
     (503, Ambiguous, Retryable, Retryable),
     (599, Ambiguous, Retryable, Retryable),
@@ -267,7 +267,7 @@ def test_an_answer_that_leaves_it_open_is_nobodys_to_judge(
     """Only an answer that says no lets a create call be made again: no plugin can judge another one otherwise."""
     failures = Failures(judge=lambda _, __: verdict)
     failure = failures.create_failure(StatusError(Answered(status=status, message=message, retry_after=1.0)))
-    says_no = 400 <= status < 500 and status not in (408, 409)
+    says_no = 400 <= status < 500 and status not in (408, 409, 499)
 
     assert says_no or type(failure) is Ambiguous
 

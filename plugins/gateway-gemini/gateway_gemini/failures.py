@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway import Missing, ProviderError, Retryable, TokenLimit, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, redirect, retry_after, seconds
+from gateway.failures import CREATE, Answered, Failures, is_foreign, redirect, retry_after, seconds
 from gateway.reading import items, mapping, text
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -20,10 +20,14 @@ def read(error: Exception) -> Answered | None:
 
     if not isinstance(error, APIError):
         return None
-    return answered(error.code or 0, error.details, getattr(error.response, "headers", None))
+    response, status = error.response, error.code or 0
+    foreign = response is not None and is_foreign(status, str(getattr(response, "text", "")))
+    return answered(status, error.details, getattr(response, "headers", None), foreign=foreign)
 
 
-def answered(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answered:
+def answered(
+    status: int, content: object, headers: Mapping[str, str] | None = None, *, foreign: bool = False
+) -> Answered:
     """An error with the parsed body `content`; its own `content` is the error object, its code google.rpc's name."""
     whole = mapping(content[0]) if isinstance(content, list) and content else mapping(content)
     error = mapping(whole.get("error")) or whole
@@ -33,6 +37,7 @@ def answered(status: int, content: object, headers: Mapping[str, str] | None = N
         code=(text(error.get("status")) or "").upper(),
         retry_after=_wish(headers or _NO_HEADERS, error),
         redirect=redirect(headers or _NO_HEADERS),
+        foreign=foreign,
         content=error,
     )
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway.failures import StatusError
+from gateway.failures import StatusError, is_foreign
 from gateway.reading import parse_object
 from gateway_gemini.failures import answered
 from gateway_gemini.settings import GeminiSettings
@@ -87,7 +87,9 @@ class Wire:
             timeout=self._slow if slow else self._quick,
         )
         if response.status_code != 200:
-            raise StatusError(answered(response.status_code, _parsed(response.content), response.headers))
+            status, content = response.status_code, response.content
+            foreign = is_foreign(status, content)
+            raise StatusError(answered(status, _parsed(content), response.headers, foreign=foreign))
         if len(response.content) > _LARGE_BYTES:
             return await asyncio.to_thread(parse_object, response.content)
         return parse_object(response.content)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from gateway import ProviderError, Retryable, TokenLimit
-from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
+from gateway.failures import CREATE, Answered, Failures, is_foreign, redirect, retry_after
 from gateway_mistral.decode import error_body
 from gateway_mistral.remote import no_room
 
@@ -33,7 +33,12 @@ def answered(status: int, text: str, headers: Mapping[str, str]) -> Answered:
     told = error_body(text)
     message = told.message if told else ""
     return Answered(
-        status=status, message=message, retry_after=retry_after(headers), redirect=redirect(headers), content=text
+        status=status,
+        message=message,
+        retry_after=retry_after(headers),
+        redirect=redirect(headers),
+        foreign=is_foreign(status, text),
+        content=text,
     )
 
 

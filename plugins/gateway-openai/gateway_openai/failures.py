@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway import ProviderError, Retryable, TokenLimit, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
+from gateway.failures import CREATE, Answered, Failures, is_foreign, redirect, retry_after
 from gateway_openai.decode import CAPACITY_STATUS
 from gateway_openai.remote import TOKEN_CODES, UNPAID_CODES
 
@@ -26,6 +26,7 @@ def read(error: Exception) -> Answered | None:
         code=str(error.code or ""),
         retry_after=retry_after(error.response.headers),
         redirect=redirect(error.response.headers),
+        foreign=is_foreign(error.status_code, error.response.text),
         content=body,
     )
 

@@ -6,7 +6,7 @@ Its batch endpoints answer `{"error": "a sentence"}`, its other ones `{"error": 
 from __future__ import annotations
 
 from gateway import ProviderError, Retryable, TokenLimit, Unauthorised
-from gateway.failures import CREATE, Answered, Failures, redirect, retry_after
+from gateway.failures import CREATE, Answered, Failures, is_foreign, redirect, retry_after
 from gateway_together.decode import error_body
 from gateway_together.remote import is_crowded, is_unpaid, lacks_file
 
@@ -28,6 +28,7 @@ def read(error: Exception) -> Answered | None:
         code=(told.code or "") if told else "",
         retry_after=retry_after(error.response.headers),
         redirect=redirect(error.response.headers),
+        foreign=is_foreign(error.status_code, error.response.text),
     )
 
 
