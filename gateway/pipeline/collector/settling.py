@@ -73,6 +73,8 @@ class Settler:
         self._delivery = delivery
         self._retries = retries
         self._tasks = tasks
+        #: Rows of nobody that were told of, by batch: while a plugin fails on a row, the file is read again and again.
+        self._strange: dict[int, int] = {}
 
     async def settle_all(self, batch: BatchRow, side: Side, answered: bytes) -> None:
         """Settle every row, then every line that has none; a chunk is read while the one before it is committed.
@@ -84,6 +86,7 @@ class Settler:
         """
         await self._settle_rows(batch, side, answered, whole=True)
         await self._settle_chunks(batch, self._missing(batch, side))
+        self._strange.pop(batch.id, None)
 
     async def settle_answers(self, batch: BatchRow, side: Side, answered: bytes) -> None:
         """Settle the answers of a file that is not whole: the next one may have fewer, and they were paid.
@@ -184,10 +187,13 @@ class Settler:
         self, batch: BatchRow, side: Side, answered: bytes, faults: list[PluginFault], *, whole: bool
     ) -> Iterator[Said]:
         """What the rows say of lines of this batch; rows that name none are counted, once: in the whole file."""
+        strange = 0
         try:
             for row in rows_of(self._upstream, batch, side):
                 if row.n is None:
-                    if whole:
+                    strange += 1
+                    if whole and strange > self._strange.get(batch.id, 0):
+                        self._strange[batch.id] = strange
                         self._unknown(batch, row.result)
                 elif is_answer(row.result) or (whole and not answered[row.n]):
                     yield Said(n=row.n, result=row.result)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.endings import cancelled, failure
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, Result, new_marker
@@ -182,3 +183,34 @@ async def test_a_call_that_was_paid_in_vain_is_told(tmp_path: Path) -> None:
         [bill] = await shop.rig.ledger.bills.totals()
         assert (bill.lines, bill.wasted_lines, bill.unpriced_lines) == (2, 1, 2)
         assert told(shop.rig, 'unpriced_lines_total{provider="single"} 2.0')
+
+
+async def test_strange_rows_beside_a_fault_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a plugin fails on a row its file is read again every few minutes: rows of nobody are no more for that."""
+    async with open_case(tmp_path, 2, lambda case: [b"{}\n" + rows(case, 0) + b"[]\n" + rows(case, 1)]) as case:
+        plugin = case.rig.router.providers["fake"].instance
+        assert plugin is not None
+        decode = plugin.decode
+
+        def odd(row: bytes) -> Result:
+            if b"answer 0" in row:
+                raise ZeroDivisionError
+            return decode(row)
+
+        with monkeypatch.context() as faulty, capture_logs() as logs:
+            faulty.setattr(plugin, "decode", odd)
+            for _ in range(3):
+                assert (await case.collect()).state is BatchState.ENDED
+                await case.rig.clock.advance(300)
+        assert (await case.collect()).state is BatchState.COLLECTED
+        assert told(case.rig, 'unknown_lines_total{provider="fake"} 2.0')
+        assert [log["event"] for log in logs].count("unknown_line") == 2
+
+
+async def test_a_row_that_was_cut_is_not_strange_when_it_comes_whole(tmp_path: Path) -> None:
+    """Half a row at the end of a broken download names nobody; the next download has all of it, and nothing strange."""
+    async with open_case(tmp_path, 2, lambda case: [rows(case, 0) + case.row(1)[:30], rows(case, 0, 1)]) as case:
+        assert (await case.collect()).state is BatchState.ENDED
+        await case.rig.clock.advance(60)
+        assert (await case.collect()).state is BatchState.COLLECTED
+        assert b"unknown_lines_total{" not in case.rig.metrics.render()
