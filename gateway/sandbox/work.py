@@ -234,7 +234,7 @@ async def _starts(text: mmap.mmap) -> array[int]:
 
 
 def _order(count: int, seed: str, shuffle: bool) -> Iterator[int]:  # noqa: FBT001 - private, called once
-    """Every number below `count` once; shuffled, by a walk of a constant odd step that needs no list."""
+    """Every number below `count` once; shuffled, not in their own order, by a walk of constant steps that needs no list."""
     if not shuffle or count < 3:
         yield from range(count)
         return
@@ -242,5 +242,5 @@ def _order(count: int, seed: str, shuffle: bool) -> Iterator[int]:  # noqa: FBT0
     step = chance.randrange(1, count)
     while math.gcd(step, count) != 1:
         step = chance.randrange(1, count)
-    start = chance.randrange(count)
+    start = chance.randrange(1, count)
     yield from ((start + step * rank) % count for rank in range(count))
