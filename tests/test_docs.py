@@ -83,6 +83,34 @@ def test_every_header_is_described() -> None:
     assert named <= headers_of_the_code()
 
 
+@cache
+def events_of_the_code() -> frozenset[tuple[str, str]]:
+    """Every event that the gateway's own code logs, with its level."""
+    levels = {word: word for word in ("debug", "info", "warning", "error", "critical")}
+    levels |= {"exception": "error", "_say": "warning"}
+    found: set[tuple[str, str]] = set()
+    for path in ROOT.glob("gateway/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+                continue
+            event, level = node.args[0], levels.get(node.func.attr)
+            if level is not None and isinstance(event, ast.Constant) and isinstance(event.value, str):
+                found.add((event.value, level))
+    return frozenset(found)
+
+
+def test_the_events_that_are_described_are_logged() -> None:
+    """What the page of the log explains is an event of the code, and comes at the level that it says."""
+    described: set[tuple[str, str]] = set()
+    for names, levels, _ in rows("docs/log.md", 3):
+        events, words = re.findall(r"`(\w+)`", names), levels.split(", ")
+        times = 1 if len(events) == len(words) else max(len(events), len(words))
+        described |= set(zip(events * times, words * times, strict=False)) if events else set()
+
+    assert len(described) > 70
+    assert described - events_of_the_code() == set()
+
+
 def test_every_command_and_option_is_described() -> None:
     """Each command has its section, and each section the options of its command and no other."""
     sections = dict(
