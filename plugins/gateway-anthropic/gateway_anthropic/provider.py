@@ -213,7 +213,7 @@ class AnthropicProvider(Provider):
         query = f"?limit={PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
         content = parse_object((await self._get(_BATCHES + query)).content)
         items = listed(content)
-        return Page(items=items, after=cursor(content, items), goes_on=content.get("has_more") is True)
+        return Page(items=items, after=cursor(content, items, after), goes_on=content.get("has_more") is True)
 
     async def _runs_on(self, remote: RemoteBatch) -> bool:
         """Whether the batch has neither ended nor been told to."""

@@ -55,11 +55,17 @@ def listed(content: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     return [item for item in items if isinstance(item, dict)]
 
 
-def cursor(content: Mapping[str, object], items: Sequence[Mapping[str, object]]) -> str | None:
-    """Where the next page starts; None when this one is the last."""
+def cursor(
+    content: Mapping[str, object], items: Sequence[Mapping[str, object]], after: str | None = None
+) -> str | None:
+    """Where the next page starts; None when this one, which started after `after`, is the last.
+
+    A page that does not say whether there are more may have one behind it, as in the SDK, unless it repeats the one before.
+    """
     last = content.get("last_id") or (items[-1].get("id") if items else None)
-    more = content.get("has_more", len(items) >= PAGE)
-    return last if more and isinstance(last, str) and last else None
+    more = content.get("has_more")
+    goes_on = bool(items) and last != after if more is None else bool(more)
+    return last if goes_on and isinstance(last, str) and last else None
 
 
 def may_be(remote: RemoteBatch, batch: Batch, horizon: datetime | None) -> bool:

@@ -28,11 +28,18 @@ def marker_of(item: Mapping[str, object]) -> str | None:
     return word if is_marker(word) else None
 
 
-def cursor(content: Mapping[str, object], items: Sequence[Mapping[str, object]]) -> str | None:
-    """Where the next page starts; None when this one is the last."""
+def cursor(
+    content: Mapping[str, object], items: Sequence[Mapping[str, object]], after: str | None = None
+) -> str | None:
+    """Where the next page starts; None when this one, which started after `after`, is the last.
+
+    A page without `has_more`, however short, may have one behind it, as in the SDK: services show fewer than were asked for.
+    One that ends where it was to start is what a service shows that has no pages.
+    """
     last = items[-1].get("id") if items else None
-    more = content.get("has_more", len(items) >= PAGE)
-    return last if more and isinstance(last, str) and last else None
+    more = content.get("has_more")
+    goes_on = last != after if more is None else bool(more)
+    return last if goes_on and isinstance(last, str) and last else None
 
 
 def created(item: Mapping[str, object]) -> datetime | None:

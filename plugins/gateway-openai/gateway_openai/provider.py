@@ -114,7 +114,7 @@ class OpenAIProvider(Provider):
         response = await self._client.batches.with_raw_response.list(after=after or openai.omit, limit=PAGE)
         content = parse_object(response.content)
         items = listed(content)
-        return Page(items=items, after=cursor(content, items), goes_on=content.get("has_more") is True)
+        return Page(items=items, after=cursor(content, items, after), goes_on=content.get("has_more") is True)
 
     def encode(self, call: Call) -> bytes:
         """The caller's body as it is, less what a batch cannot have."""
