@@ -11,16 +11,15 @@ import pytest
 
 from gateway.config import Cache as CacheSettings
 from gateway.config import Polling, Retries
-from gateway.errors import Ambiguous, Missing, Retryable
+from gateway.errors import Missing, Retryable
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.poller import Poller
-from gateway.pipeline.reconciler import Reconciler
-from gateway.pipeline.submitter import Submitter
 from gateway.records import Batch, BatchState, RemoteBatch, RequestState, Result
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeBatch, FakeProvider
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.stages import doubted, look, reconciler_of, submitter_of
 
 
 class UnmarkedProvider(FakeProvider):
@@ -57,28 +56,6 @@ def open_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UnmarkedProvider, "gate", gate, raising=False)
 
 
-def reconciler_of(rig: Rig) -> Reconciler:
-    """A reconciler of a process that has listed nothing yet."""
-    return Reconciler(
-        rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
-    )
-
-
-def submitter_of(rig: Rig) -> Submitter:
-    """A submitter that has not begun."""
-    return Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
-
-
-async def doubted(rig: Rig, *texts: str, created: bool) -> BatchRow:
-    """A batch whose create call was lost, before or after it had its effect."""
-    batch = await sealed(rig, *texts)
-    (rig.remote.after if created else rig.remote.before)["submit"].append(Ambiguous("timeout"))
-    await rig.upstream.guard(batch, submitter_of(rig).submit(batch))
-    after = (await rig.batches())[-1]
-    assert after.state is BatchState.RECONCILING
-    return after
-
-
 def stranger(rig: Rig, remote_id: str, lines: int, turnaround_seconds: float = 60.0) -> FakeBatch:
     """A batch that somebody else made on the account, with as many lines as ours."""
     now = rig.clock.now()
@@ -91,14 +68,6 @@ def stranger(rig: Rig, remote_id: str, lines: int, turnaround_seconds: float = 6
         due=now + turnaround_seconds,
     )
     return rig.remote.batches[remote_id]
-
-
-async def look(rig: Rig, reconciler: Reconciler, seconds: float) -> BatchRow:
-    """Turn the clock, look once, and say how the oldest batch stands."""
-    await rig.clock.advance(seconds)
-    await reconciler.tick()
-    await rig.errands()
-    return (await rig.batches())[0]
 
 
 async def test_a_candidate_is_held_until_it_ends_and_then_proven(tmp_path: Path) -> None:

@@ -21,15 +21,8 @@ from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Cut
 from gateway.testing import FakeClock, FakeRemote
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
-from tests.unit.pipeline.test_candidates import (
-    UnmarkedProvider,
-    doubted,
-    look,
-    open_gate,
-    reconciler_of,
-    stranger,
-    submitter_of,
-)
+from tests.unit.pipeline.stages import doubted, look, reconciler_of, submitter_of
+from tests.unit.pipeline.test_candidates import UnmarkedProvider, open_gate, stranger
 
 __all__ = ["open_gate"]
 

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.records import BatchState
 from tests.unit.pipeline.rig import open_rig
+from tests.unit.pipeline.stages import poller_of, reconciler_of
 from tests.unit.pipeline.test_listed_not_known import Forgetful
-from tests.unit.pipeline.test_poller import poller_of, submitted
-from tests.unit.pipeline.test_reconciler import reconciler_of
+from tests.unit.pipeline.test_poller import submitted
 
 DAY = 86_400.0
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from gateway.config import Server, Storage
 from gateway.endings import cancelled
 from gateway.pipeline.janitor import Janitor
-from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RequestState
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.stages import submitter_of
 
 LEFT_OUT = [RequestState.CANCELLED, RequestState.QUEUED]
 KEPT = [RequestState.BATCHED, RequestState.BATCHED]
-
-
-def submitter_of(rig: Rig) -> Submitter:
-    """Hands batches over."""
-    return Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
 
 
 async def go_round(rig: Rig) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from gateway.errors import Missing
 from gateway.pipeline.poller import Poller
-from gateway.pipeline.reconciler import Reconciler
 from gateway.records import BatchState, RemoteBatch, RequestState
 from gateway.testing import FakeProvider
 from tests.unit.pipeline.rig import Rig, open_rig
-from tests.unit.pipeline.test_poller import poller_of, submitted
+from tests.unit.pipeline.stages import poller_of, reconciler_of
+from tests.unit.pipeline.test_poller import submitted
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
@@ -32,9 +31,7 @@ class Hall:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.poller: Poller = poller_of(rig)
-        self.reconciler = Reconciler(
-            rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
-        )
+        self.reconciler = reconciler_of(rig)
 
     async def pass_time(self, seconds: float, steps: int) -> None:
         """Both look as long as there is anything to do, at each of so many moments."""

@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Cache as CacheSettings
-from gateway.config import Polling, Retries
+from gateway.config import Retries
 from gateway.errors import Ambiguous, LedgerError, Retryable
 from gateway.pipeline.collector import Collector
-from gateway.pipeline.poller import Poller
 from gateway.pipeline.reconciler import Reconciler
-from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RemoteBatch, RemoteState
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeProvider
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.stages import create, poller_of, reconciler_of
 from tests.unit.pipeline.test_collector import open_case, rows
 from tests.unit.store.scenery import CANCELLED
 
@@ -69,7 +68,7 @@ async def test_whoever_was_overtaken_downloads_nothing(tmp_path: Path) -> None:
 async def test_an_unwanted_batch_is_cancelled_at_the_provider(tmp_path: Path) -> None:
     """Once nobody wants a line of it, the next poll asks the provider to stop, long before it is overdue."""
     async with open_rig(tmp_path) as rig:
-        await created(rig, await sealed(rig, "a"))
+        await create(rig, await sealed(rig, "a"))
         await rig.ledger.requests.cancel(1, rig.clock.now(), CANCELLED)
         await rig.ledger.batches.mark_cancelling(await claimed(rig), rig.clock.now())
         await poller_of(rig).poll(await claimed(rig))
@@ -80,7 +79,7 @@ async def test_a_quarantine_of_nothing_still_takes_two_listings(tmp_path: Path) 
     """Whatever is configured, one empty listing is not believed: lists lag."""
     async with open_rig(tmp_path, retries=Retries(quarantine_seconds=0.0)) as rig:
         rig.remote.before["submit"].append(Ambiguous("timeout"))
-        await created(rig, await sealed(rig, "a"))
+        await create(rig, await sealed(rig, "a"))
         reconciler = reconciler_of(rig)
         assert (await looked(rig, reconciler)).state is BatchState.RECONCILING
         assert (await looked(rig, reconciler)).state is BatchState.SEALED
@@ -100,7 +99,7 @@ async def test_rows_without_names_prove_nothing(tmp_path: Path) -> None:
     """A candidate whose rows cannot be read may be ours: it is neither taken, nor sent again, however long that lasts."""
     async with open_rig(tmp_path, plugin=Nameless) as rig:
         rig.remote.after["submit"].append(Ambiguous("timeout"))
-        await created(rig, await sealed(rig, "a"))
+        await create(rig, await sealed(rig, "a"))
         reconciler = reconciler_of(rig)
         for _ in range(4):
             await rig.clock.advance(1000)
@@ -125,7 +124,7 @@ async def test_two_that_looked_together_open_one_create(tmp_path: Path, monkeypa
 
         monkeypatch.setattr(rig.ledger.batches, "open_beside", look_together)
         rig.remote.after["submit"].append(Ambiguous("timeout"))
-        await asyncio.gather(*(created(rig, batch) for batch in batches))
+        await asyncio.gather(*(create(rig, batch) for batch in batches))
         assert rig.remote.calls["submit"] == 1
 
 
@@ -165,29 +164,14 @@ async def test_lowered_limits_take_nothing_apart_that_was_sent(tmp_path: Path, m
     """A batch that was sent once may be there, however large it is by the limits of today: it is looked for."""
     async with open_rig(tmp_path) as rig:
         rig.remote.before["submit"].append(Retryable("429"))
-        await created(rig, await sealed(rig, "a", "b", "c"))
+        await create(rig, await sealed(rig, "a", "b", "c"))
         rig.remote.create(rig.upstream.view(await rig.batch()))
         provider = rig.router.providers["fake"]
         monkeypatch.setattr(provider, "limits", replace(provider.limits, max_requests=1))
         await rig.clock.advance(10)
-        await created(rig, await claimed(rig))
+        await create(rig, await claimed(rig))
         assert (await rig.batch()).state is BatchState.SUBMITTED
         assert rig.remote.duplicates() == {}
-
-
-def poller_of(rig: Rig) -> Poller:
-    """A poller that has asked nothing yet."""
-    return Poller(
-        rig.upstream, rig.waiters, Polling(), rig.retries, rig.tasks,
-        submitted=asyncio.Event(), ended=asyncio.Event(), doubted=asyncio.Event(),
-    )  # fmt: skip
-
-
-def reconciler_of(rig: Rig) -> Reconciler:
-    """A reconciler of a process that has listed nothing yet."""
-    return Reconciler(
-        rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
-    )
 
 
 async def looked(rig: Rig, reconciler: Reconciler) -> BatchRow:
@@ -195,12 +179,6 @@ async def looked(rig: Rig, reconciler: Reconciler) -> BatchRow:
     batch = await claimed(rig)
     await rig.upstream.guard(batch, reconciler.reconcile(batch))
     return await rig.batch()
-
-
-async def created(rig: Rig, batch: BatchRow) -> None:
-    """Make the one create call of a claimed batch."""
-    submitter = Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
-    await rig.upstream.guard(batch, submitter.submit(batch))
 
 
 async def test_a_row_of_no_line_is_on_no_bill(tmp_path: Path) -> None:
@@ -230,7 +208,7 @@ async def test_what_was_adopted_is_no_copy_of_itself(tmp_path: Path) -> None:
     """A batch whose creation was in doubt, and that was made once, is collected without a word of copies."""
     async with open_rig(tmp_path) as rig:
         rig.remote.after["submit"].append(Ambiguous("timeout"))
-        await created(rig, await sealed(rig, "a"))
+        await create(rig, await sealed(rig, "a"))
         assert (await looked(rig, reconciler_of(rig))).state is BatchState.SUBMITTED
         await rig.clock.advance(3600)
         await poller_of(rig).poll(await claimed(rig))
@@ -246,11 +224,11 @@ async def test_a_breaker_holds_what_is_sealed_already(tmp_path: Path) -> None:
     """When the create of one batch fails, the next one is not tried before the pause is over."""
     async with open_rig(tmp_path) as rig:
         rig.remote.before["submit"].append(Retryable("503"))
-        await created(rig, await sealed(rig, "a"))
-        await created(rig, await sealed(rig, "b"))
+        await create(rig, await sealed(rig, "a"))
+        await create(rig, await sealed(rig, "b"))
         assert rig.remote.calls["submit"] == 1
         await rig.clock.advance(10)
-        await created(rig, await claimed(rig))
+        await create(rig, await claimed(rig))
         assert rig.remote.calls["submit"] == 2
 
 
@@ -258,8 +236,8 @@ async def test_a_file_is_uploaded_once(tmp_path: Path) -> None:
     """A create that is tried again takes the file of the first time: no second one is left at the provider."""
     async with open_rig(tmp_path) as rig:
         rig.remote.before["submit"].append(Retryable("429"))
-        await created(rig, await sealed(rig, "a"))
+        await create(rig, await sealed(rig, "a"))
         await rig.clock.advance(10)
-        await created(rig, await claimed(rig))
+        await create(rig, await claimed(rig))
         assert (await rig.batch()).state is BatchState.SUBMITTED
         assert rig.remote.uploads == 1

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from gateway.config import Polling
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised, Unsupported
-from gateway.pipeline.poller import Poller, poll_interval
+from gateway.pipeline.poller import poll_interval
 from gateway.records import BatchState, RemoteBatch, RequestState
 from gateway.store.rows import LaneKey
 from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
+from tests.unit.pipeline.stages import poller_of
 
 DAY = 86_400.0
 
@@ -34,20 +35,6 @@ async def submitted(rig: Rig, *texts: str) -> BatchRow:
     remote = await plugin.submit(rig.upstream.view(batch))
     await rig.ledger.batches.submitted(batch, remote, rig.clock.now(), rig.clock.now())
     return await claimed(rig)
-
-
-def poller_of(rig: Rig) -> Poller:
-    """A poller with the ordinary intervals."""
-    return Poller(
-        rig.upstream,
-        rig.waiters,
-        Polling(),
-        rig.retries,
-        rig.tasks,
-        submitted=asyncio.Event(),
-        ended=asyncio.Event(),
-        doubted=asyncio.Event(),
-    )
 
 
 async def poll(rig: Rig, batch: BatchRow) -> BatchRow:

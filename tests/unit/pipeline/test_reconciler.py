@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from gateway.config import Retries
 from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
-from gateway.pipeline.reconciler import Reconciler
-from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, new_marker
-from gateway.store.shipping import BatchRow, Cut
-from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
-
-
-def reconciler_of(rig: Rig) -> Reconciler:
-    """A reconciler of a process that has listed nothing yet."""
-    return Reconciler(
-        rig.upstream, rig.waiters, rig.retries, rig.tasks, doubted=asyncio.Event(), submitted=asyncio.Event()
-    )
-
-
-async def create(rig: Rig, batch: BatchRow) -> BatchRow:
-    """Make the one create call of a claimed batch."""
-    submitter = Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
-    await rig.upstream.guard(batch, submitter.submit(batch))
-    return (await rig.batches())[-1]
-
-
-async def doubted(rig: Rig, *texts: str, created: bool) -> BatchRow:
-    """A batch whose create call was lost, before or after it had its effect."""
-    batch = await sealed(rig, *(texts or ("a", "b")))
-    (rig.remote.after if created else rig.remote.before)["submit"].append(Ambiguous("timeout"))
-    after = await create(rig, batch)
-    assert after.state is BatchState.RECONCILING
-    return after
-
-
-async def state_after(rig: Rig, reconciler: Reconciler, seconds: float = 0.0) -> BatchState:
-    """Turn the clock, look once, and say where the batch is."""
-    await rig.clock.advance(seconds)
-    await reconciler.tick()
-    await rig.errands()
-    return (await rig.batches())[0].state
+from gateway.store.shipping import Cut
+from tests.unit.pipeline.rig import claimed, open_rig, sealed
+from tests.unit.pipeline.stages import create, doubted, look, look_through, reconciler_of
 
 
 async def test_a_batch_that_is_there_is_adopted(tmp_path: Path) -> None:
     """A lost response: the batch is found by its marker and goes on, and nothing is sent twice."""
     async with open_rig(tmp_path) as rig:
         await doubted(rig, created=True)
-        assert await state_after(rig, reconciler_of(rig)) is BatchState.SUBMITTED
+        assert (await look(rig, reconciler_of(rig))).state is BatchState.SUBMITTED
         assert rig.remote.duplicates() == {}
         assert (await rig.batches())[0].remote_id == "fake-1"
 
@@ -61,10 +28,10 @@ async def test_only_two_empty_listings_a_quarantine_apart_are_believed(tmp_path:
     async with open_rig(tmp_path) as rig:
         batch = await doubted(rig, created=False)
         reconciler = reconciler_of(rig)
-        assert await state_after(rig, reconciler) is BatchState.RECONCILING
+        assert (await look(rig, reconciler)).state is BatchState.RECONCILING
         for _ in range(14):
-            assert await state_after(rig, reconciler, 60) is BatchState.RECONCILING
-        assert await state_after(rig, reconciler, 60) is BatchState.SEALED
+            assert (await look(rig, reconciler, 60)).state is BatchState.RECONCILING
+        assert (await look(rig, reconciler, 60)).state is BatchState.SEALED
         again = await create(rig, await claimed(rig))
         assert (again.state, again.marker, again.file_id) == (BatchState.SUBMITTED, batch.marker, batch.file_id)
         assert rig.remote.duplicates() == {}
@@ -77,10 +44,10 @@ async def test_a_listing_that_fails_is_no_empty_listing(tmp_path: Path) -> None:
         reconciler = reconciler_of(rig)
         for error in (Retryable("503"), Missing("x"), RuntimeError("bug"), Ambiguous("reset"), TimeoutError()):
             rig.remote.before["find"].append(error)
-            assert await state_after(rig, reconciler, 1000) is BatchState.RECONCILING
+            assert (await look(rig, reconciler, 1000)).state is BatchState.RECONCILING
         rig.remote.before["find"].append(Unauthorised("401"))
-        assert await state_after(rig, reconciler, 1000) is BatchState.RECONCILING
-        assert await state_after(rig, reconciler, 1000) is BatchState.RECONCILING
+        assert (await look(rig, reconciler, 1000)).state is BatchState.RECONCILING
+        assert (await look(rig, reconciler, 1000)).state is BatchState.RECONCILING
         assert rig.remote.calls["submit"] == 1
 
 
@@ -91,9 +58,9 @@ async def test_a_batch_that_shows_late_is_adopted(tmp_path: Path) -> None:
         hidden = dict(rig.remote.batches)
         rig.remote.batches.clear()
         reconciler = reconciler_of(rig)
-        assert await state_after(rig, reconciler) is BatchState.RECONCILING
+        assert (await look(rig, reconciler)).state is BatchState.RECONCILING
         rig.remote.batches.update(hidden)
-        assert await state_after(rig, reconciler, 901) is BatchState.SUBMITTED
+        assert (await look(rig, reconciler, 901)).state is BatchState.SUBMITTED
         assert rig.remote.duplicates() == {}
 
 
@@ -101,14 +68,14 @@ async def test_a_restart_starts_the_quarantine_anew(tmp_path: Path) -> None:
     """Another process knows nothing of the first listing, and a clock that was set proves nothing."""
     async with open_rig(tmp_path) as rig:
         await doubted(rig, created=False)
-        assert await state_after(rig, reconciler_of(rig)) is BatchState.RECONCILING
+        assert (await look(rig, reconciler_of(rig))).state is BatchState.RECONCILING
         await rig.clock.advance(800)
         rig.clock.jump(10_000)
         second = reconciler_of(rig)
-        assert await state_after(rig, second) is BatchState.RECONCILING
+        assert (await look(rig, second)).state is BatchState.RECONCILING
         rig.clock.jump(10_000)
-        assert await state_after(rig, second, 60) is BatchState.RECONCILING
-        assert await state_after(rig, second, 900) is BatchState.SEALED
+        assert (await look(rig, second, 60)).state is BatchState.RECONCILING
+        assert (await look(rig, second, 900)).state is BatchState.SEALED
 
 
 async def test_of_several_the_oldest_is_kept_and_the_others_stopped(tmp_path: Path) -> None:
@@ -117,7 +84,7 @@ async def test_of_several_the_oldest_is_kept_and_the_others_stopped(tmp_path: Pa
         await doubted(rig, created=True)
         await rig.clock.advance(5)
         twin = rig.remote.create(rig.upstream.view((await rig.batches())[0]))
-        assert await state_after(rig, reconciler_of(rig)) is BatchState.SUBMITTED
+        assert (await look(rig, reconciler_of(rig))).state is BatchState.SUBMITTED
         assert (await rig.batches())[0].remote_id == "fake-1"
         assert twin.cancelled
         assert b'duplicate_batches_total{provider="fake"} 1.0' in rig.metrics.render()
@@ -130,8 +97,8 @@ async def test_a_crash_in_the_create_call_is_doubt(tmp_path: Path) -> None:
         batch = await rig.ledger.batches.intend(batch, rig.clock.now())
         await rig.ledger.boots.begin(exclusive=True)
         reconciler = reconciler_of(rig)
-        assert await state_after(rig, reconciler) is BatchState.RECONCILING
-        assert await state_after(rig, reconciler) is BatchState.RECONCILING
+        assert (await look(rig, reconciler)).state is BatchState.RECONCILING
+        assert (await look(rig, reconciler)).state is BatchState.RECONCILING
         assert rig.remote.calls["submit"] == 0
         assert rig.remote.calls["find"] == 1
 
@@ -150,8 +117,7 @@ async def test_all_batches_missing_at_once_are_parked_not_sent(tmp_path: Path) -
         reconciler = reconciler_of(rig)
         for _ in range(12):
             await rig.clock.advance(301)
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
         assert {row.state for row in await rig.batches()} == {BatchState.RECONCILING}
         assert all("missing" in (row.parked_reason or "") for row in await rig.batches())
         assert rig.remote.calls["submit"] == 2
@@ -161,7 +127,7 @@ async def test_by_the_operators_wish_it_is_sent_again_at_once(tmp_path: Path) ->
     """`ambiguous = "resubmit"` takes the first empty listing for an answer."""
     async with open_rig(tmp_path, retries=Retries(ambiguous="resubmit")) as rig:
         await doubted(rig, created=False)
-        assert await state_after(rig, reconciler_of(rig)) is BatchState.SEALED
+        assert (await look(rig, reconciler_of(rig))).state is BatchState.SEALED
 
 
 @pytest.mark.parametrize("created", [False, True])
@@ -173,9 +139,9 @@ async def test_by_the_operators_wish_it_fails_unless_it_is_there(created: bool, 
         listed_late = dict(rig.remote.batches)
         rig.remote.batches.clear()
         reconciler = reconciler_of(rig)
-        assert await state_after(rig, reconciler) is BatchState.RECONCILING
+        assert (await look(rig, reconciler)).state is BatchState.RECONCILING
         rig.remote.batches.update(listed_late)
-        after = await state_after(rig, reconciler, 901)
+        after = (await look(rig, reconciler, 901)).state
         if created:
             assert after is BatchState.SUBMITTED
         else:
@@ -196,8 +162,7 @@ async def test_wishes_about_doubt_do_not_hold_when_all_are_missing(ambiguous: st
             await rig.ledger.batches.doubt(found, "missing", rig.clock.now())
         rig.remote.batches.clear()
         reconciler = reconciler_of(rig)
-        while await reconciler.tick():
-            await rig.errands()
+        await look_through(rig, reconciler)
         assert {row.state for row in await rig.batches()} == {BatchState.RECONCILING}
 
 
@@ -217,6 +182,5 @@ async def test_what_is_missing_elsewhere_proves_nothing_here(tmp_path: Path) -> 
         reconciler = reconciler_of(rig)
         for _ in range(5):
             await rig.clock.advance(301)
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
         assert [row.state for row in await rig.batches()] == [BatchState.RECONCILING, BatchState.SEALED]

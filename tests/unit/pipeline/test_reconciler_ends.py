@@ -24,8 +24,8 @@ from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Cut
 from gateway.testing import FakeClock, FakeProvider, FakeRemote
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
-from tests.unit.pipeline.test_candidates import UnmarkedProvider, doubted, look, open_gate, submitter_of
-from tests.unit.pipeline.test_reconciler import create, reconciler_of
+from tests.unit.pipeline.stages import create, doubted, look, look_through, reconciler_of, submitter_of
+from tests.unit.pipeline.test_candidates import UnmarkedProvider, open_gate
 
 __all__ = ["open_gate"]
 
@@ -146,8 +146,7 @@ async def test_all_missing_for_a_week_expire(tmp_path: Path) -> None:
         reconciler = reconciler_of(rig)
         for _ in range(20):
             await rig.clock.advance(DAY / 2)
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
         assert await rig.states() == [RequestState.EXPIRED] * 2
         assert rig.remote.calls["submit"] == 2
 
@@ -158,14 +157,12 @@ async def test_all_missing_can_be_given_up_by_hand(tmp_path: Path) -> None:
         await all_missing(rig)
         first = (await rig.batches())[0]
         reconciler = reconciler_of(rig)
-        while await reconciler.tick():
-            await rig.errands()
+        await look_through(rig, reconciler)
         assert f"batchway cancel --batch {first.id}" in ((await rig.batches())[0].parked_reason or "")
         await rig.ledger.batches.cancel_members(first.id, cancelled(), rig.clock.now())
         await Janitor(rig.upstream, rig.waiters, Server(), Storage(), rig.retries).round()
         await rig.clock.advance(1_000)
-        while await reconciler.tick():
-            await rig.errands()
+        await look_through(rig, reconciler)
 
         assert await rig.states() == [RequestState.CANCELLED, RequestState.BATCHED]
         assert rig.remote.calls["submit"] == 2
@@ -182,15 +179,13 @@ async def test_the_last_one_out_of_sight_is_not_sent_again_after_a_hitch(
         first, second = await rig.batches()
         reconciler = reconciler_of(rig)
         for _ in range(2):
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
             await rig.ledger.batches.cancel_members(first.id, cancelled(), rig.clock.now())
             await Janitor(rig.upstream, rig.waiters, Server(), Storage(), rig.retries).round()
             await rig.clock.advance(1_000)
         rig.remote.before["find"].append(error)
         for turn in range(4):
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
             await rig.clock.advance(1_000 if turn else 10)
             reconciler = reconciler_of(rig) if restarted and turn == 1 else reconciler
 
@@ -207,13 +202,11 @@ async def test_what_is_missing_when_another_one_is_seen_again_is_sent_again(tmp_
         await all_missing(rig)
         first, second = await rig.batches()
         reconciler = reconciler_of(rig)
-        while await reconciler.tick():
-            await rig.errands()
+        await look_through(rig, reconciler)
         rig.remote.create(rig.upstream.view(second))
         for _ in range(3):
             await rig.clock.advance(1_000)
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
             seen = await rig.ledger.batches.claim_one(second.id, [BatchState.SUBMITTED])
             if seen is not None:
                 await rig.ledger.batches.dissolve(seen, rig.clock.now(), {})
@@ -231,8 +224,7 @@ async def test_a_ledger_that_fails_as_one_is_seen_again_holds_no_other(
         await all_missing(rig)
         first, second = await rig.batches()
         reconciler = reconciler_of(rig)
-        while await reconciler.tick():
-            await rig.errands()
+        await look_through(rig, reconciler)
         rig.remote.create(rig.upstream.view(second))
         release = rig.ledger.batches.release
         faults = [StorageFull("no room")]
@@ -258,8 +250,7 @@ async def test_a_batch_that_was_made_later_is_no_evidence(tmp_path: Path) -> Non
         await all_missing(rig)
         reconciler = reconciler_of(rig)
         for _ in range(4):
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
             await rig.clock.advance(1_000)
             await create(rig, await sealed(rig, f"made at {rig.clock.now()}"))
 
@@ -282,8 +273,7 @@ async def test_a_batch_that_nobody_has_seen_lately_is_no_evidence(tmp_path: Path
         reconciler = reconciler_of(rig)
         for _ in range(5):
             await rig.clock.advance(1_000)
-            while await reconciler.tick():
-                await rig.errands()
+            await look_through(rig, reconciler)
         assert [row.state for row in await rig.batches()] == [BatchState.RECONCILING, BatchState.SUBMITTED]
         assert "every open batch" in ((await rig.batches())[0].parked_reason or "")
 

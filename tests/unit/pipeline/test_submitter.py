@@ -9,15 +9,10 @@ import orjson
 import pytest
 
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised, Unsupported
-from gateway.pipeline.submitter import Submitter
 from gateway.records import BatchState, RequestState
 from gateway.store.shipping import BatchRow
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
-
-
-def submitter_of(rig: Rig) -> Submitter:
-    """A submitter."""
-    return Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
+from tests.unit.pipeline.stages import submitter_of
 
 
 async def submit(rig: Rig, batch: BatchRow) -> BatchRow:

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Cache as CacheConfig
-from gateway.config import Polling
 from gateway.pipeline import poller as polling
 from gateway.pipeline.collector import Collector, collecting
-from gateway.pipeline.poller import Poller
 from gateway.records import RemoteBatch, RemoteState
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow
 from gateway.testing import FakeClock, FakeProvider, FakeRemote
 from tests.unit.pipeline.rig import Rig, open_rig
+from tests.unit.pipeline.stages import poller_of
 from tests.unit.pipeline.test_reconciler_ends import hanging, sealed_for, until
 
 
@@ -65,15 +64,6 @@ async def ended(rig: Rig, provider: str, text: str) -> None:
     batch = await rig.ledger.batches.claim_one((await submitted(rig, provider, text)).id)
     assert batch is not None
     await rig.ledger.batches.ended(batch, RemoteBatch(remote_id=text, state=RemoteState.ENDED), rig.clock.now())
-
-
-def poller_of(rig: Rig) -> Poller:
-    """A poller with the ordinary intervals."""
-    events = (asyncio.Event(), asyncio.Event(), asyncio.Event())
-    return Poller(
-        rig.upstream, rig.waiters, Polling(), rig.retries, rig.tasks,
-        submitted=events[0], ended=events[1], doubted=events[2],
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("room", [True, False])

@@ -12,7 +12,7 @@ from gateway.errors import Ambiguous, Missing
 from gateway.records import Batch, BatchState, RemoteBatch, RequestState
 from gateway.testing import FakeProvider
 from tests.unit.pipeline.rig import claimed, open_rig
-from tests.unit.pipeline.test_reconciler import create, doubted, reconciler_of, state_after
+from tests.unit.pipeline.stages import create, doubted, look, reconciler_of
 from tests.unit.pipeline.works import Works, open_works
 
 HOUR = 3_600.0
@@ -52,8 +52,8 @@ async def go_on(works: Works, seconds: float, step: float = 600.0) -> None:
     for _ in range(int(seconds // step)):
         if all(state.ended for state in await works.rig.states()):
             return
-        for look in (*works.looks, submit, reconcile, submit):
-            await look()
+        for stage in (*works.looks, submit, reconcile, submit):
+            await stage()
             await works.quiet()
         await works.rig.clock.advance(step)
 
@@ -113,13 +113,13 @@ async def test_it_is_looked_for_twice_as_long_after_each_create_in_vain(tmp_path
     async with open_rig(tmp_path) as rig:
         await doubted(rig, "a", created=False)
         reconciler = reconciler_of(rig)
-        await state_after(rig, reconciler)
-        assert await state_after(rig, reconciler, 901) is BatchState.SEALED
+        await look(rig, reconciler)
+        assert (await look(rig, reconciler, 901)).state is BatchState.SEALED
         rig.remote.before["submit"].append(Ambiguous("timeout"))
         await create(rig, await claimed(rig))
-        await state_after(rig, reconciler)
-        assert await state_after(rig, reconciler, 901) is BatchState.RECONCILING
-        assert await state_after(rig, reconciler, 901) is BatchState.SEALED
+        await look(rig, reconciler)
+        assert (await look(rig, reconciler, 901)).state is BatchState.RECONCILING
+        assert (await look(rig, reconciler, 901)).state is BatchState.SEALED
 
 
 async def test_a_wish_to_hurry_does_not_hold_for_ever(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,11 @@ from gateway.config import Server, Storage
 from gateway.endings import cancelled
 from gateway.errors import Missing, Retryable
 from gateway.pipeline.janitor import Janitor
-from gateway.pipeline.submitter import Submitter
 from gateway.records import Batch, BatchState, RemoteBatch, RequestState
 from gateway.testing import FakeProvider
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
-from tests.unit.pipeline.test_poller import poller_of, submitted
+from tests.unit.pipeline.stages import poller_of, submitter_of
+from tests.unit.pipeline.test_poller import submitted
 
 DAY = 86_400.0
 
@@ -152,8 +151,7 @@ async def test_what_nobody_wants_once_it_is_uploaded_is_not_sent(
             return await upload(fake, view)
 
         monkeypatch.setattr(FakeProvider, "upload", slow)
-        submitter = Submitter(rig.upstream, rig.waiters, rig.tasks, submitted=asyncio.Event(), doubted=asyncio.Event())
-        await rig.upstream.guard(batch, submitter.submit(batch))
+        await rig.upstream.guard(batch, submitter_of(rig).submit(batch))
         assert rig.remote.calls["submit"] == 0
         assert (await rig.batch()).state is BatchState.DISSOLVED
         assert await rig.states() == [RequestState.CANCELLED] * 2
