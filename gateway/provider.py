@@ -41,8 +41,9 @@ class ProviderSettings(BaseModel):
 class Provider(ABC):
     """One account at one provider's Batch API.
 
-    `encode`, `frame` and `decode` are pure: no I/O, no clock, no state; they run in other threads. The coroutines run in the
-    event loop and must not block it. No SDK retries on `submit`: a repeated create is a batch paid twice.
+    `encode`, `dropped`, `frame`, `decode` and `output_schema` are pure: no I/O, no clock, no state; `encode`, `dropped` and `frame`
+    run in the event loop, the last three in other threads. The coroutines run in the event loop and must not block it. No SDK
+    retries on `submit`: a repeated create is a batch paid twice.
     """
 
     #: The word in the configuration: `kind = "..."`.
@@ -136,7 +137,7 @@ class Provider(ABC):
 
         Raises `Retryable` when nothing can have been created (connection refused, DNS, TLS, 429); `Rejected`, `TokenLimit`,
         `Unauthorised` when the provider said no; `Ambiguous` for everything that leaves it open: timeout, reset, 408, 409,
-        5xx, a 2xx that cannot be read.
+        499, 5xx, a 2xx that cannot be read.
         """
 
     @abstractmethod
