@@ -30,6 +30,17 @@ async def again(rig: Rig, batch: BatchRow) -> BatchRow:
     return found
 
 
+async def made_at(rig: Rig, base_url: str) -> BatchRow:
+    """A batch of an earlier version, which wrote the address down as it was."""
+    batch = await sealed(rig, "a")
+    await rig.ledger.database.write(
+        lambda session: session._connection.execute(  # type: ignore[attr-defined]
+            "UPDATE batches SET base_url = ?", (base_url,)
+        )
+    )
+    return await again(rig, batch)
+
+
 async def test_a_batch_finds_its_provider(tmp_path: Path) -> None:
     """A batch that was made for the provider as it is configured may be worked on."""
     async with open_rig(tmp_path) as rig:
@@ -41,14 +52,8 @@ async def test_a_batch_finds_its_provider(tmp_path: Path) -> None:
 async def test_a_batch_of_an_earlier_version_finds_its_provider(tmp_path: Path) -> None:
     """Ledgers of schema 1 may have user and password in a batch's address: it is the same place, and goes on there."""
     async with open_rig(tmp_path) as rig:
-        batch = await sealed(rig, "a")
         rig.router.providers["fake"].base_url = "https://me:key@models.test/v1"
-        await rig.ledger.database.write(
-            lambda session: session._connection.execute(  # type: ignore[attr-defined]
-                "UPDATE batches SET base_url = 'https://me:key@models.test/v1'"
-            )
-        )
-        stored = await again(rig, batch)
+        stored = await made_at(rig, "https://me:key@models.test/v1")
         assert await rig.upstream.side(stored) is not None
         assert stored.base_url == "https://models.test/v1"
 
@@ -56,14 +61,8 @@ async def test_a_batch_of_an_earlier_version_finds_its_provider(tmp_path: Path) 
 async def test_a_batch_finds_a_place_that_is_written_otherwise(tmp_path: Path) -> None:
     """A base_url that is tidied up is the same place, also for a batch of an earlier version: it goes on there."""
     async with open_rig(tmp_path) as rig:
-        batch = await sealed(rig, "a")
         rig.router.providers["fake"].base_url = "https://models.test/v1"
-        await rig.ledger.database.write(
-            lambda session: session._connection.execute(  # type: ignore[attr-defined]
-                "UPDATE batches SET base_url = 'https://Models.test:443/v1/'"
-            )
-        )
-        assert await rig.upstream.side(await again(rig, batch)) is not None
+        assert await rig.upstream.side(await made_at(rig, "https://Models.test:443/v1/")) is not None
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("account", "another"), ("_reason", "set the variable X")])

@@ -8,7 +8,6 @@ from datetime import timedelta
 from mistral_lab import Lab, chat
 
 from gateway.clock import as_datetime
-from gateway.sandbox import Fault, FaultKind
 
 
 async def test_find_reads_all_pages(lab: Lab) -> None:
@@ -37,12 +36,3 @@ async def test_find_stops_at_its_horizon(lab: Lab) -> None:
 
     assert await lab.provider.find(batch) == []
     assert lab.simulator.ledger.calls["list"] - before == 1
-
-
-async def test_twins_are_all_found_oldest_first(lab: Lab) -> None:
-    """When one create call made two jobs, both are found."""
-    lab.simulator.faults.order(Fault(kind=FaultKind.TWICE))
-    batch = await lab.uploaded(chat("x"))
-    await lab.provider.submit(batch)
-
-    assert len(await lab.provider.find(batch)) == 2

@@ -32,18 +32,6 @@ async def test_a_lost_response_is_ambiguous_and_can_be_found(
     assert len(await lab.provider.find(batch)) == jobs
 
 
-async def test_a_listing_lags_behind(lab: Lab) -> None:
-    """A job that the list does not show yet is not found, and found later."""
-    lab.simulator.faults.order(Fault(kind=FaultKind.LIST_LAG, seconds=30))
-    batch = await lab.uploaded(chat("x"))
-    await lab.provider.submit(batch)
-    early = await lab.provider.find(batch)
-    lab.clock.jump(31)
-
-    assert early == []
-    assert len(await lab.provider.find(batch)) == 1
-
-
 @pytest.mark.parametrize("inside", [False, True])
 async def test_a_create_call_that_hangs_is_ambiguous(lab: Lab, inside: bool) -> None:
     """No answer within the time limit leaves open what happened."""

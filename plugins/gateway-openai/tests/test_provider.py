@@ -111,15 +111,6 @@ async def test_find_stops_at_its_horizon(lab: Lab) -> None:
     assert lab.simulator.ledger.calls["list"] - before == 2
 
 
-async def test_twins_are_all_found_oldest_first(lab: Lab) -> None:
-    """When one create call made two batches, both are found."""
-    lab.simulator.faults.order(Fault(kind=FaultKind.TWICE))
-    batch = await lab.uploaded(chat("x"))
-    await lab.provider.submit(batch)
-
-    assert len(await lab.provider.find(batch)) == 2
-
-
 async def test_upload_waits_until_the_file_is_usable(lab: Lab) -> None:
     """A file that the provider is still reading is waited for; one that never gets ready is Retryable."""
     lab.simulator.settings = replace(lab.simulator.settings, file_pending_seconds=30)
