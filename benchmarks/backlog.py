@@ -54,7 +54,7 @@ async def _record(directory: Path, backlog: Backlog) -> None:
 
 async def _send(ledger: Ledger, clock: SystemClock, backlog: Backlog, remote_id: str) -> None:
     """One more batch, sealed and on its way."""
-    [window] = await ledger.lanes.windows(clock.now())
+    [window] = await ledger.lanes.windows()
     sealed = await ledger.batches.seal(
         window.lane_id, Cut(max_requests=backlog.lines), new_marker(), "", backlog.base_url, clock.now()
     )

@@ -12,7 +12,7 @@ import enum
 import random
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ class KillLoop:
         self.plans = plans(self.chance)
         self.callers = callers
         self.asked: Counter[str] = Counter()
-        self.cost_usd: Counter[str] = Counter()
+        self.cost_usd: defaultdict[str, float] = defaultdict(float)
 
     async def round(self) -> Round:
         """Calls, a blow on their way, and, when everyone has an answer, the books."""
