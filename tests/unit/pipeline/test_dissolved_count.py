@@ -11,7 +11,8 @@ from gateway.config import Retries
 from gateway.endings import cancelled
 from gateway.records import BatchState
 from tests.unit.pipeline.rig import Rig, open_rig, sealed
-from tests.unit.pipeline.test_leaving_out import go_round, submitter_of
+from tests.unit.pipeline.stages import submitter_of
+from tests.unit.pipeline.test_leaving_out import go_round
 from tests.unit.pipeline.test_unfound import DAY, CrashingProvider, go_on
 from tests.unit.pipeline.works import open_works
 
