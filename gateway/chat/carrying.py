@@ -23,9 +23,13 @@ _MOST_BYTES = 1 << 20
 def carry(id: str, content: Mapping[str, object]) -> str:  # noqa: A002 - OpenAI's word
     """The id for the caller: `id`, which is not empty, with `content` packed behind it.
 
-    `content` is JSON, under a key that names its owner.
+    `content` is JSON, under a key that names its owner. What is nested too deeply to be written is not carried.
     """
-    packed = base64.urlsafe_b64encode(zlib.compress(orjson.dumps(dict(content)), 9)).rstrip(b"=")
+    try:
+        written = orjson.dumps(dict(content))
+    except orjson.JSONEncodeError:
+        return id
+    packed = base64.urlsafe_b64encode(zlib.compress(written, 9)).rstrip(b"=")
     return f"{id}{_MARK}{packed.decode()}"
 
 
