@@ -15,6 +15,9 @@ from gateway.errors import Ambiguous
 
 __all__ = ["count", "items", "mapping", "moment", "number", "parse_object", "text"]
 
+#: All counts are less.
+_MOST = 10**15
+
 
 def parse_object(content: bytes | str) -> dict[str, object]:
     """`content` as a JSON object. Raises `Ambiguous` when it is none: something answered, nobody knows what it did."""
@@ -43,10 +46,13 @@ def text(content: object) -> str | None:
 
 
 def count(content: object) -> int | None:
-    """A number from 0, also one written as a string, as int64 is in some APIs."""
+    """A number from 0, also one written as a string, as int64 is in some APIs.
+
+    One that nobody can have counted to is unknown: an unsigned number that ran below zero is more than a ledger can hold.
+    """
     if isinstance(content, str) and content.isascii() and content.isdecimal() and len(content) < 19:
-        return int(content)
-    return content if isinstance(content, int) and not isinstance(content, bool) and content >= 0 else None
+        content = int(content)
+    return content if isinstance(content, int) and not isinstance(content, bool) and 0 <= content < _MOST else None
 
 
 def number(content: object) -> float | None:
