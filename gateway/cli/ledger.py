@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.output import Column, complaints, config_option, json_option, moment, show_json, show_list
+from gateway.cli.output import (
+    Column,
+    complaints,
+    config_option,
+    json_option,
+    moment,
+    number,
+    show_json,
+    show_list,
+    text,
+)
 from gateway.config import early
 from gateway.records import BatchState, RequestState
 
@@ -33,7 +43,7 @@ _OVER = (BatchState.COLLECTED, BatchState.DISSOLVED)
     help="Only these; may be repeated.",
 )
 @click.option("--open", "only_open", is_flag=True, help="Only batches that are neither collected nor dissolved.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
+@click.option("--limit", default=50, show_default=True, type=number)
 def batches(*, path: Path | None, as_json: bool, words: tuple[str, ...], only_open: bool, limit: int) -> None:
     """List batches, the latest first."""
     states = [BatchState(word) for word in words] or list(BatchState)
@@ -66,9 +76,9 @@ def batches(*, path: Path | None, as_json: bool, words: tuple[str, ...], only_op
     type=click.Choice([state.value for state in RequestState]),
     help="Only these; may be repeated.",
 )
-@click.option("--client", help="Only this client's ('' for callers without a key).")
-@click.option("--batch", type=int, help="Only those in this batch, by its number.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
+@click.option("--client", type=text, help="Only this client's ('' for callers without a key).")
+@click.option("--batch", type=number, help="Only those in this batch, by its number.")
+@click.option("--limit", default=50, show_default=True, type=number)
 def requests(
     *,
     path: Path | None,
@@ -102,8 +112,10 @@ def requests(
 
 @click.command(short_help="Print an answer.")
 @config_option
-@click.option("--client", help="Of this client, where several use the same name ('' for callers without a key).")
-@click.argument("custom_id")
+@click.option(
+    "--client", type=text, help="Of this client, where several use the same name ('' for callers without a key)."
+)
+@click.argument("custom_id", type=text)
 def result(*, path: Path | None, client: str | None, custom_id: str) -> None:
     """Print how a request ended: the completion or the error object, as JSON.
 

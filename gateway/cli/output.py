@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,44 @@ from gateway.errors import BatchwayError
 
 T = TypeVar("T")
 
+#: No database counts further.
+_LARGEST_NUMBER = 2**63 - 1
+
+
+def text(value: str) -> str:
+    """The type of an argument that names something of a caller's: a command line may hold bytes that are no text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is no UTF-8, so nothing has this name") from None
+    return value
+
+
+def number(value: str) -> int:
+    """The type of an argument that numbers a row of the ledger, or counts rows."""
+    try:
+        found = int(value)
+    except ValueError:
+        found = 0
+    if not 0 < found <= _LARGEST_NUMBER:
+        raise click.BadParameter(f"{value} is no whole number from 1 on, or too large for any ledger")
+    return found
+
+
+class Amount(click.FloatRange):
+    """A number of something: neither infinite nor none at all, which a range lets pass."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a number, or a usage error."""
+        amount: float = super().convert(value, param, ctx)
+        if not math.isfinite(amount):
+            self.fail(f"{amount:g} is no amount", param, ctx)
+        return amount
+
+
+PORT = click.IntRange(min=0, max=65_535)
+#: In seconds.
+TIME = Amount(min=0)
 config_option = click.option(
     "--config", "path", type=click.Path(path_type=Path), help="Configuration file; else ./config.toml."
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.output import Column, complaints, config_option, json_option, show_json, show_list
+from gateway.cli.output import Amount, Column, complaints, config_option, json_option, number, show_json, show_list
 from gateway.config import Configuration, early, load
 from gateway.errors import LedgerLocked
 from gateway.store.lock import DirectoryLock
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.command(short_help="Look for batches at their providers before anything is sent.")
 @config_option
 @json_option
-@click.argument("numbers", metavar="[BATCH]...", nargs=-1, type=int)
+@click.argument("numbers", metavar="[BATCH]...", nargs=-1, type=number)
 @click.option("--all", "everything", is_flag=True, help="Every open batch, and what the ledger does not know of.")
-@click.option("--days", type=click.FloatRange(min=0.01), help="With --all: how far back to read the providers' lists.")
+@click.option("--days", type=Amount(min=0.01), help="With --all: how far back to read the providers' lists.")
 @click.option(
     "--cancel-orphans", is_flag=True, help="With --all: stop what the ledger does not know of and still runs."
 )

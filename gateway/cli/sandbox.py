@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from gateway.cli.output import ignored_config_option, show_json
+from gateway.cli.output import PORT, TIME, Amount, ignored_config_option, show_json
 from gateway.cli.signals import when_told_to_end
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ DEFAULT_PORT = 8585
 @ignored_config_option
 @click.argument("kinds", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 lets the system choose.")
+@click.option("--port", type=PORT, default=DEFAULT_PORT, show_default=True, help="0 lets the system choose.")
 @click.option(
     "--directory", type=click.Path(path_type=Path), help="Keep files, batches and the ledger here; else nowhere."
 )
-@click.option("--validating-seconds", type=float, help="How long a batch is being validated.")
-@click.option("--running-seconds", type=float, help="How long its lines run after that.")
-@click.option("--finalizing-seconds", type=float, help="How long its results are being written after that.")
-@click.option("--jitter", type=float, help="0.3: each batch takes 30 % more or less.")
+@click.option("--validating-seconds", type=TIME, help="How long a batch is being validated.")
+@click.option("--running-seconds", type=TIME, help="How long its lines run after that.")
+@click.option("--finalizing-seconds", type=TIME, help="How long its results are being written after that.")
+@click.option("--jitter", type=Amount(min=0, max=1), help="0.3: each batch takes 30 % more or less.")
 @click.option("--set", "others", multiple=True, metavar="NAME=VALUE", help="Any other setting, like max_requests=100.")
 @click.option(
     "--fault",
@@ -71,7 +71,10 @@ def sandbox(
     }
     changes: dict[str, object] = {name: value for name, value in named.items() if value is not None}
     settings = read_settings([*others], changes)
-    simulators = make_simulators(kinds, settings, directory)
+    try:
+        simulators = make_simulators(kinds, settings, directory)
+    except OSError as error:
+        raise click.BadParameter(f"{directory}: {error.strerror}", param_hint="--directory") from error
     for fault in map(read_fault, orders):
         for simulator in simulators:
             simulator.faults.order(fault)

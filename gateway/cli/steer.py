@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.output import complaints, config_option
+from gateway.cli.output import complaints, config_option, number, text
 from gateway.config import Server, Storage, early
 from gateway.errors import BatchwayError
 from gateway.records import RequestState
@@ -22,9 +22,11 @@ _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S
 
 @click.command()
 @config_option
-@click.argument("custom_id", required=False)
-@click.option("--client", help="Of this client, where several use the same name ('' for callers without a key).")
-@click.option("--batch", "batch_id", type=int, help="Every request of this batch, by its number.")
+@click.argument("custom_id", required=False, type=text)
+@click.option(
+    "--client", type=text, help="Of this client, where several use the same name ('' for callers without a key)."
+)
+@click.option("--batch", "batch_id", type=number, help="Every request of this batch, by its number.")
 def cancel(path: Path | None, custom_id: str | None, client: str | None, batch_id: int | None) -> None:
     """Cancel one request, or every request of a batch.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.output import complaints, ignored_config_option
+from gateway.cli.output import TIME, complaints, ignored_config_option
 from gateway.cli.signals import when_told_to_end
 
 
@@ -31,7 +31,9 @@ from gateway.cli.signals import when_told_to_end
     help="Only this simulated provider; may be repeated. All that are installed, if none is named.",
 )
 @click.option("--requests", "count", default=300, show_default=True, type=click.IntRange(min=4))
-@click.option("--batch-seconds", default=12.0, show_default=True, help="How long a simulated batch runs, more or less.")
+@click.option(
+    "--batch-seconds", type=TIME, default=12.0, show_default=True, help="How long a simulated batch runs, more or less."
+)
 @click.option(
     "--directory", type=click.Path(path_type=Path), help="An empty folder to leave everything in; else nowhere."
 )
@@ -63,8 +65,12 @@ def _folder(directory: Path | None) -> Iterator[Path]:
         with TemporaryFolder("batchway-demo-") as temporary:
             yield temporary
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        used = any(directory.iterdir())
+    except OSError as error:
+        raise click.BadParameter(f"{directory}: {error.strerror}", param_hint="--directory") from error
+    if used:
         raise click.BadParameter(f"{directory} is not empty", param_hint="--directory")
     yield directory.resolve()
 
