@@ -49,6 +49,17 @@ async def doubted(rig: Rig, *texts: str, created: bool) -> BatchRow:
     return after
 
 
+async def all_missing(rig: Rig) -> None:
+    """Two batches that were surely there and that the provider does not know any more."""
+    for n in range(2):
+        assert (await create(rig, await sealed(rig, f"q{n}"))).state is BatchState.SUBMITTED
+    for row in await rig.batches():
+        found = await rig.ledger.batches.claim_one(row.id)
+        assert found is not None
+        await rig.ledger.batches.doubt(found, "missing", rig.clock.now())
+    rig.remote.batches.clear()
+
+
 async def look(rig: Rig, reconciler: Reconciler, seconds: float = 0.0) -> BatchRow:
     """Turn the clock, look once, and say how the oldest batch stands."""
     await rig.clock.advance(seconds)

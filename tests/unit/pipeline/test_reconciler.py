@@ -11,7 +11,7 @@ from gateway.errors import Ambiguous, Missing, Retryable, Unauthorised
 from gateway.records import BatchState, RemoteBatch, RemoteState, RequestState, new_marker
 from gateway.store.shipping import Cut
 from tests.unit.pipeline.rig import claimed, open_rig, sealed
-from tests.unit.pipeline.stages import create, doubted, look, look_through, reconciler_of
+from tests.unit.pipeline.stages import all_missing, create, doubted, look, look_through, reconciler_of
 
 
 async def test_a_batch_that_is_there_is_adopted(tmp_path: Path) -> None:
@@ -106,14 +106,7 @@ async def test_a_crash_in_the_create_call_is_doubt(tmp_path: Path) -> None:
 async def test_all_batches_missing_at_once_are_parked_not_sent(tmp_path: Path) -> None:
     """When every batch that was surely there is gone, the key or the address is wrong, not the batches."""
     async with open_rig(tmp_path) as rig:
-        for n in range(2):
-            batch = await sealed(rig, f"q{n}")
-            assert (await create(rig, batch)).state is BatchState.SUBMITTED
-        for row in await rig.batches():
-            found = await rig.ledger.batches.claim_one(row.id)
-            assert found is not None
-            await rig.ledger.batches.doubt(found, "missing", rig.clock.now())
-        rig.remote.batches.clear()
+        await all_missing(rig)
         reconciler = reconciler_of(rig)
         for _ in range(12):
             await rig.clock.advance(301)
@@ -154,13 +147,7 @@ async def test_by_the_operators_wish_it_fails_unless_it_is_there(created: bool, 
 async def test_wishes_about_doubt_do_not_hold_when_all_are_missing(ambiguous: str, tmp_path: Path) -> None:
     """A wrong key must not make anybody's paid batches fail or be paid again, whatever is configured."""
     async with open_rig(tmp_path, retries=Retries(ambiguous=ambiguous)) as rig:
-        for n in range(2):
-            assert (await create(rig, await sealed(rig, f"q{n}"))).state is BatchState.SUBMITTED
-        for row in await rig.batches():
-            found = await rig.ledger.batches.claim_one(row.id)
-            assert found is not None
-            await rig.ledger.batches.doubt(found, "missing", rig.clock.now())
-        rig.remote.batches.clear()
+        await all_missing(rig)
         reconciler = reconciler_of(rig)
         await look_through(rig, reconciler)
         assert {row.state for row in await rig.batches()} == {BatchState.RECONCILING}

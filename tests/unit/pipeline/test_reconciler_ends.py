@@ -19,12 +19,13 @@ from gateway.errors import Ambiguous, Missing, Retryable, StorageFull, Unauthori
 from gateway.pipeline import submitter
 from gateway.pipeline.collector import Collector
 from gateway.pipeline.janitor import Janitor
+from gateway.pipeline.reconciler import Reconciler
 from gateway.records import Batch, BatchState, RemoteBatch, RemoteState, RequestState, new_marker
 from gateway.store.cache import Cache
 from gateway.store.shipping import BatchRow, Cut
 from gateway.testing import FakeClock, FakeProvider, FakeRemote
 from tests.unit.pipeline.rig import Rig, claimed, open_rig, sealed
-from tests.unit.pipeline.stages import create, doubted, look, look_through, reconciler_of, submitter_of
+from tests.unit.pipeline.stages import all_missing, create, doubted, look, look_through, reconciler_of, submitter_of
 from tests.unit.pipeline.test_candidates import UnmarkedProvider, open_gate
 
 __all__ = ["open_gate"]
@@ -69,15 +70,14 @@ async def sealed_for(rig: Rig, provider: str, text: str) -> BatchRow:
     return batch
 
 
-async def all_missing(rig: Rig) -> None:
-    """Two batches that were surely there and that the provider does not know any more."""
-    for n in range(2):
-        assert (await create(rig, await sealed(rig, f"q{n}"))).state is BatchState.SUBMITTED
-    for row in await rig.batches():
-        found = await rig.ledger.batches.claim_one(row.id)
-        assert found is not None
-        await rig.ledger.batches.doubt(found, "missing", rig.clock.now())
-    rig.remote.batches.clear()
+async def second_seen_again(rig: Rig) -> tuple[BatchRow, BatchRow, Reconciler]:
+    """Two batches that were missing when they were looked for, the second of which is at the provider again."""
+    await all_missing(rig)
+    first, second = await rig.batches()
+    reconciler = reconciler_of(rig)
+    await look_through(rig, reconciler)
+    rig.remote.create(rig.upstream.view(second))
+    return first, second, reconciler
 
 
 async def until(calls: Mapping[str, int], verb: str) -> None:
@@ -199,11 +199,7 @@ async def test_the_last_one_out_of_sight_is_not_sent_again_after_a_hitch(
 async def test_what_is_missing_when_another_one_is_seen_again_is_sent_again(tmp_path: Path) -> None:
     """Then the account is in sight: two empty listings are believed, also if the other one is over by the second."""
     async with open_rig(tmp_path) as rig:
-        await all_missing(rig)
-        first, second = await rig.batches()
-        reconciler = reconciler_of(rig)
-        await look_through(rig, reconciler)
-        rig.remote.create(rig.upstream.view(second))
+        first, second, reconciler = await second_seen_again(rig)
         for _ in range(3):
             await rig.clock.advance(1_000)
             await look_through(rig, reconciler)
@@ -221,11 +217,7 @@ async def test_a_ledger_that_fails_as_one_is_seen_again_holds_no_other(
 ) -> None:
     """When the disk is full at that moment, the others that were missing are free to be looked for once it is not."""
     async with open_rig(tmp_path) as rig:
-        await all_missing(rig)
-        first, second = await rig.batches()
-        reconciler = reconciler_of(rig)
-        await look_through(rig, reconciler)
-        rig.remote.create(rig.upstream.view(second))
+        first, second, reconciler = await second_seen_again(rig)
         release = rig.ledger.batches.release
         faults = [StorageFull("no room")]
 
