@@ -149,7 +149,7 @@ class Retries:
         choices=("wait", "resubmit", "fail"),
     )
     backoff_seconds: float = setting(
-        60.0, "first pause of a line or lane that goes back; doubles up to an hour", at_least=0
+        60.0, "first pause of a line that goes back after an attempt; doubles up to an hour", at_least=0
     )
     breaker_seconds: float = setting(
         5.0, "first pause of an account after a failed create; doubles up to five minutes", at_least=0
