@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -207,6 +208,26 @@ def test_an_interrupted_demonstration_leaves_nobody_behind(tmp_path: Path) -> No
     assert process.returncode == 130
     assert b"have been stopped" in stderr
     DirectoryLock.acquire(directory / "data", wait_seconds=0).release()
+
+
+def test_a_killed_demonstration_leaves_nobody_behind(tmp_path: Path) -> None:
+    """After `kill -9` nobody can stop gateway and sandbox: they see for themselves that they are alone."""
+    directory = tmp_path / "demo"
+    words = command("demo", "--provider", "openai", "--batch-seconds", "300", "--directory", str(directory))
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        until((directory / "data" / "ledger.sqlite").exists)
+        process.kill()
+    config = (directory / "config.toml").read_text(encoding="utf-8")
+    ports = [int(port) for port in re.findall(r"(?:^port = |://127\.0\.0\.1:)(\d+)", config, re.MULTILINE)]
+
+    assert len(ports) == 2
+    until(lambda: not any(map(listens, ports)))
+
+
+def listens(port: int) -> bool:
+    """Whether anybody takes a call there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_folder_in_use_is_not_demonstrated_in(tmp_path: Path) -> None:

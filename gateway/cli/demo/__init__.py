@@ -4,6 +4,7 @@ cast       which simulated providers take part
 workload   the job: what is asked
 oracle     what the right answers are
 processes  the sandbox and the gateway as processes of their own
+leash      how they end when the demonstration is killed
 walk       the demonstration, step by step
 bill       what it came to
 """

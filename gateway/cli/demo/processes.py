@@ -30,7 +30,7 @@ class DemoFailed(BatchwayError):
 
 
 class Child:
-    """One `batchway` command in a process of its own; it does not outlive `stop`."""
+    """One `batchway` command in a process of its own; it outlives neither `stop` nor us."""
 
     def __init__(self, arguments: list[str], log: Path) -> None:
         """What it writes to standard error goes to the file `log`."""
@@ -42,8 +42,8 @@ class Child:
         """Start it; what it needs to be ready is for others to wait for."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway", *self._arguments),
-                stdin=asyncio.subprocess.DEVNULL,
+                *(sys.executable, "-m", "gateway.cli.demo.leash", *self._arguments),
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 # Ctrl-C is for the demonstration, which then stops its children in order.
