@@ -25,7 +25,7 @@ from gateway import (
 from gateway.clock import Clock
 from gateway.failures import StatusError
 from gateway.listing import Page, oldest_first, read_list
-from gateway.reading import items, mapping, text
+from gateway.reading import mapping, text
 from gateway_gemini.answer import failed
 from gateway_gemini.decode import decode_response, decode_row
 from gateway_gemini.encode import EMBEDDINGS, asked_schema, dropped, encode_line, frame_line, inline_row, request_in
@@ -37,6 +37,7 @@ from gateway_gemini.remote import (
     display_name,
     inlined_rows,
     is_ours,
+    listed,
     marker_of,
     remote_batch,
     result_file,
@@ -126,16 +127,17 @@ class GeminiProvider(Provider):
     async def list_ours(self, since: datetime) -> list[RemoteBatch]:
         """Batches of the account's list whose display name has a marker; the list is read to its end."""
         async with repeatable("list", named=False):
-            listed = read_list(self._page)
-            ours = [replace(self._read(item), marker=marker) async for item in listed if (marker := marker_of(item))]
+            operations = read_list(self._page)
+            ours = [
+                replace(self._read(item), marker=marker) async for item in operations if (marker := marker_of(item))
+            ]
         return oldest_first(ours, since=since)
 
     async def _page(self, after: str | None) -> Page:
         """One page of the account's list."""
         query: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": after} if after else {})
         page = await self._wire.call("GET", "batches", query=query)
-        listed = items(page.get("operations")) or items(page.get("batches"))
-        return Page(items=[mapping(item) for item in listed], after=text(page.get("nextPageToken")))
+        return Page(items=listed(page), after=text(page.get("nextPageToken")))
 
     async def poll(self, remote: RemoteBatch) -> RemoteBatch:
         """The batch as it is now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, RemoteState, TokenLimit, Unauthorised
@@ -32,6 +32,8 @@ _NO = frozenset({3, 5, 6, 9, 11, 12})
 _KEY_PROBLEM = frozenset({7, 16})
 _NO_ROOM = 8
 _MARK = "batchway-"
+#: What a page of a list may have beside its items.
+_BESIDE_ITEMS = frozenset({"nextPageToken", "unreachable"})
 #: Where the name of the result file is kept.
 RESULT_FILE = "responses_file"
 
@@ -82,6 +84,19 @@ def refusal(operation: Mapping[str, object]) -> ProviderError | None:
     if code in _KEY_PROBLEM:
         return Unauthorised(reason)
     return Rejected(reason) if code in _NO else None
+
+
+def listed(page: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
+    """The operations of one page of a list; a page without any has no such field. Raises `Ambiguous` when it is no page."""
+    found = page.get("operations", page.get("batches"))
+    if not isinstance(found, list) and not is_empty(page):
+        raise Ambiguous("the answer is not a list of batches")
+    return [mapping(item) for item in items(found)]
+
+
+def is_empty(page: Mapping[str, object]) -> bool:
+    """Whether a page without items has nothing in it that a page of a list does not have: Google leaves out empty fields."""
+    return not {field for field, content in page.items() if content is not None} - _BESIDE_ITEMS
 
 
 def result_file(operation: Mapping[str, object]) -> str | None:

@@ -56,7 +56,7 @@ class JobsApi:
 
     async def cancel(self, name: str) -> None:
         """Ask for a job's end."""
-        await self._call("post", f"{name}:cancel")
+        await self._sent("post", f"{name}:cancel")
 
     async def generate(self, model: str, request: dict[str, object]) -> dict[str, object]:
         """One answer at once, of the model of that resource name."""
@@ -71,6 +71,12 @@ class JobsApi:
     async def _call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, seconds: float | None = None
     ) -> dict[str, object]:
+        return parse_object(await self._sent(method, path, body, seconds=seconds))
+
+    async def _sent(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, seconds: float | None = None
+    ) -> str:
+        """The body of the answer, which may be empty."""
         from google.genai.types import HttpOptions
 
         client = self._made
@@ -78,7 +84,7 @@ class JobsApi:
             client = await asyncio.to_thread(self._client)
         timeout = max(1, round((seconds or self._settings.timeout_seconds) * 1000))
         response = await client.async_request(method, path, dict(body or {}), HttpOptions(timeout=timeout))
-        return parse_object(response.body or "{}")
+        return response.body or ""
 
     def _client(self) -> BaseApiClient:
         from google import genai

@@ -9,6 +9,7 @@ from gateway import Ambiguous, Batch, ProviderError, Rejected, RemoteBatch, Remo
 from gateway.reading import count, items, mapping, moment, text
 from gateway.records import is_marker
 from gateway_gemini.answer import status_of as http_status_of
+from gateway_gemini.remote import is_empty
 from gateway_vertex.places import Place
 
 #: The words of the API, less what stands before and in `_STATE_` -> ours. Unknown words count as running.
@@ -104,8 +105,11 @@ def refusal_of(job: Mapping[str, object]) -> ProviderError | None:
 
 
 def listed(page: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
-    """The jobs of one page of a list; a page without any has no such field."""
-    return [job for job in items(page.get("batchPredictionJobs")) if isinstance(job, dict)]
+    """The jobs of one page of a list; a page without any has no such field. Raises `Ambiguous` when it is no page."""
+    jobs = page.get("batchPredictionJobs")
+    if not isinstance(jobs, list) and not is_empty(page):
+        raise Ambiguous("the answer is not a list of jobs")
+    return [job for job in items(jobs) if isinstance(job, dict)]
 
 
 def _where(job: Mapping[str, object]) -> dict[str, str]:
