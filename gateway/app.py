@@ -189,7 +189,7 @@ class Gateway:
         completer = Completer(upstream, waiters, cache, retries, tasks, unbatched=signals.unbatched)
         collector = Collector(upstream, waiters, cache, retries, tasks, ended=signals.ended)
         reconciler = Reconciler(upstream, waiters, retries, tasks, doubted=signals.doubted, submitted=signals.submitted)
-        families = Families(self.ledger, waiters, cache, clock)
+        families = Families(self.ledger, waiters, cache, metrics, clock)
         janitor = Janitor(upstream, waiters, configuration.server, configuration.storage, retries)
         discarder = Discarder(upstream, retries.quarantine_seconds)
         tasks.start("boots.renew", self._keep("boots.renew", self._renew))

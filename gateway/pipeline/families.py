@@ -12,9 +12,10 @@ import asyncio
 import structlog
 
 from gateway.clock import Clock
-from gateway.delivery import kept
+from gateway.delivery import count_ended, kept
 from gateway.endings import failure
 from gateway.merging import merged
+from gateway.metrics import Metrics
 from gateway.pipeline.waiters import Waiters
 from gateway.store.cache import Cache
 from gateway.store.families import Family
@@ -27,11 +28,12 @@ FAMILIES_AT_ONCE = 100
 class Families:
     """Looks for families that are complete, every second: their callers have waited for a batch."""
 
-    def __init__(self, ledger: Ledger, waiters: Waiters, cache: Cache, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, waiters: Waiters, cache: Cache, metrics: Metrics, clock: Clock) -> None:
         """Told by nobody: the ledger knows."""
         self._ledger = ledger
         self._waiters = waiters
         self._cache = cache
+        self._metrics = metrics
         self._clock = clock
 
     async def run(self) -> None:
@@ -61,6 +63,8 @@ class Families:
         settled = await self._ledger.families.end(family.parent, ending, now)
         if settled is None:
             return
+        # Its other children were counted when they ended.
+        count_ended(self._metrics, ending.provider, [ending.state] * settled.stopped)
         self._waiters.wake({family.parent: ending})
         entry = kept(settled, ending, now)
         if entry is not None:

@@ -80,17 +80,23 @@ def is_parent(session: Session, seq: int) -> bool:
 def end_family(session: Session, parent: int, ending: Ending, now: float) -> Settled | None:
     """See `Families.end`."""
     row = session.row("waits_for_children", {"seq": parent})
-    settled = None
     if row is not None:
         end_queued(session, [(parent, ending)], now)
-        fingerprint, ordinal, no_store = row
-        settled = Settled(
-            seq=parent, n=-1, state=ending.state, fingerprint=fingerprint, ordinal=ordinal, no_store=bool(no_store)
-        )
-    _stop(session, parent, ending, now)
+    stopped = _stop(session, parent, ending, now)
     # A child that ends after its parent does so for nobody: a parent that is answered ends last.
-    _forget_ended(session, parent, in_vain=settled is None or ending.state is not RequestState.SUCCEEDED)
-    return settled
+    _forget_ended(session, parent, in_vain=row is None or ending.state is not RequestState.SUCCEEDED)
+    if row is None:
+        return None
+    fingerprint, ordinal, no_store = row
+    return Settled(
+        seq=parent,
+        n=-1,
+        state=ending.state,
+        fingerprint=fingerprint,
+        ordinal=ordinal,
+        no_store=bool(no_store),
+        stopped=stopped,
+    )
 
 
 def cancel_family(session: Session, parent: int, ending: Ending, now: float) -> None:
@@ -108,10 +114,15 @@ def cancel_family(session: Session, parent: int, ending: Ending, now: float) -> 
         end_family(session, parent, ending, now)
 
 
-def _stop(session: Session, parent: int, ending: Ending, now: float) -> None:
-    """Children that are queued end; those in batches are not wanted any more."""
-    left = [seq for seq, state in session.rows("children", {"parent": parent}) if not RequestState(state).ended]
+def _stop(session: Session, parent: int, ending: Ending, now: float) -> int:
+    """Children that are queued end, how many; those in batches are not wanted any more."""
+    left = _not_ended(session, parent)
     stop(session, left, ending, now)
+    return len(left) - len(_not_ended(session, parent))
+
+
+def _not_ended(session: Session, parent: int) -> list[int]:
+    return [seq for seq, state in session.rows("children", {"parent": parent}) if not RequestState(state).ended]
 
 
 def _forget_ended(session: Session, parent: int, *, in_vain: bool) -> None:

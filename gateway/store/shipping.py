@@ -207,6 +207,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     no_store: bool
     #: The answer that was kept for want of a better one, if it ended with that and not as it was settled.
     instead: Ending | None = None
+    #: Of a parent: children that were queued, and ended with it.
+    stopped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,8 @@ async def open_home(directory: Path) -> AsyncIterator[Home]:
     async with open_rig(directory) as rig:
         cache = Cache.open(directory / "cache", CacheSettings())
         try:
-            yield Home(rig=rig, families=Families(rig.ledger, rig.waiters, cache, rig.clock), cache=cache)
+            families = Families(rig.ledger, rig.waiters, cache, rig.metrics, rig.clock)
+            yield Home(rig=rig, families=families, cache=cache)
         finally:
             cache.close()
 

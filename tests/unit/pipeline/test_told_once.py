@@ -18,6 +18,7 @@ from tests.unit.pipeline import rig as rigs
 from tests.unit.pipeline.rig import Rig, arrival, claimed, open_rig
 from tests.unit.pipeline.single import Server, open_shop
 from tests.unit.pipeline.test_collector import Case, open_case, rows
+from tests.unit.pipeline.test_families import open_home
 from tests.unit.pipeline.test_structured import (
     BAD,
     GOOD,
@@ -214,3 +215,13 @@ async def test_a_row_that_was_cut_is_not_strange_when_it_comes_whole(tmp_path: P
         await case.rig.clock.advance(60)
         assert (await case.collect()).state is BatchState.COLLECTED
         assert b"unknown_lines_total{" not in case.rig.metrics.render()
+
+
+async def test_children_that_are_stopped_are_counted_as_ended(tmp_path: Path) -> None:
+    """One of two answers waits for a better one when the other is refused: it ends with its family, and is counted, once."""
+    async with open_home(tmp_path) as home:
+        await home.rig.ledger.requests.admit([replace(arrival("a"), times=2)])
+        await in_a_batch(home.rig)
+        assert await home.families.tick() == 1
+        assert await home.families.tick() == 0
+        assert told(home.rig, 'requests_ended_total{provider="fake",state="failed"} 1.0')

@@ -82,7 +82,7 @@ async def open_works(
             Poller(up, waiters, Polling(), rig.retries, tasks, submitted=submitted, ended=ended, doubted=doubted).tick,
             Collector(up, waiters, cache, rig.retries, tasks, ended=ended).tick,
             Completer(up, waiters, cache, rig.retries, tasks, unbatched=unbatched).tick,
-            Families(rig.ledger, waiters, cache, rig.clock).tick,
+            Families(rig.ledger, waiters, cache, rig.metrics, rig.clock).tick,
         )
         try:
             yield Works(rig=rig, looks=stages)
