@@ -6,6 +6,7 @@ whoever wrote it: the gateway, an SDK or aiohttp.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -13,7 +14,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import TextIO
+from typing import TextIO, cast
 
 import orjson
 import structlog
@@ -91,12 +92,13 @@ def configure(stream: TextIO, level: str = "info", secrets: Iterable[str] = ()) 
     """Send what everybody logs to `stream`, from `level` up; call it once, where the process is composed.
 
     Modules log through `structlog.get_logger()`, which this sets up; the same logger is returned. What libraries log through
-    `logging` comes out of the same pipe, warnings and worse only: SDKs write whole request bodies at their debug level.
+    `logging` comes out of the same pipe, warnings and worse only: SDKs write whole request bodies at their debug level. A line
+    that cannot be written is lost, and nobody who logs hears of it.
     """
     structlog.configure(
         processors=_processors(Redactor(secrets)),
         wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(stream))),
         context_class=dict,
         cache_logger_on_first_use=False,
     )
@@ -131,6 +133,23 @@ def traced(error: BaseException) -> str:
         if isinstance(each, BaseExceptionGroup):
             told += map(traced, each.exceptions)
     return "\n\n".join(told)
+
+
+class _Lossy:
+    """A stream whose faults, a full disk or a reader that has gone, are no business of those who write."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write `text`, if that can be."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Pass on what was written, if that can be."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Forward(logging.Handler):

@@ -12,13 +12,12 @@ import gc
 import importlib
 import importlib.util
 import os
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Literal, cast
 
 import structlog
@@ -32,6 +31,7 @@ from gateway.prices import Prices
 from gateway.routing import Router, build_router
 from gateway.sandbox.server import SandboxServer
 from gateway.sandbox.simulator import Simulator
+from gateway.signals import when_told_to_end
 from gateway.store.lock import DirectoryLock
 from gateway.store.sqlite import SqliteDatabase
 
@@ -83,7 +83,8 @@ def _leave(status: int) -> None:
     ours = {threading.main_thread(), threading.current_thread()}
     threads = sorted(thread.name for thread in threading.enumerate() if thread not in ours)
     structlog.get_logger().error("left_behind", threads=threads)
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -140,12 +141,10 @@ class Ended:
     """When the process should end, and with which status."""
 
     def __init__(self) -> None:
-        """Listens for SIGTERM and SIGINT."""
+        """Listens for who tells it to end."""
         self.status = 0
         self._event = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._event.set)
+        when_told_to_end(self._event.set)
 
     def fail(self) -> None:
         """End, and say that it is a failure: a supervisor should start us again."""

@@ -38,6 +38,7 @@ FLOORS = {
     "logs": 1,
     "metrics": 1,
     "tasks": 1,
+    "signals": 1,
     "prices": 1,
     # Whether an answer is what was asked for.
     "validation": 1,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gateway.cli.output import PORT, TIME, Amount, ignored_config_option, show_json
-from gateway.cli.signals import when_told_to_end
+from gateway.signals import when_told_to_end
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

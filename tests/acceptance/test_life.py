@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 import aiohttp
 import pytest
@@ -89,6 +93,40 @@ async def test_sigterm_with_hundreds_of_callers_ends_as_quickly(stand: Stand) ->
     assert {response.status for response in answers} == {503}
 
 
+@pytest.mark.parametrize("log", ["full", "closed"])
+async def test_a_log_that_cannot_be_written_holds_up_nothing(stand: Stand, log: str) -> None:
+    """On a full disk, or with a reader that has gone, the gateway starts, answers, and stops in order."""
+    stand.configure(Times())
+    with Path("/dev/full").open("wb") if log == "full" else unread() as errors:
+        process = subprocess.Popen([COMMAND, "serve", "--config", stand.config], stderr=errors)
+    try:
+        async with aiohttp.ClientSession(stand.url) as http:
+            _, first = await first_connection(stand.port)
+            first.close()
+            assert is_answer(await answer(http, "Does anybody listen?"), "Does anybody listen?")
+        process.terminate()
+        await until(lambda: process.poll() is not None, "the process ends")
+    finally:
+        process.kill()
+
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_ctrl_c_and_a_closed_terminal_end_it_in_order(stand: Stand, number: signal.Signals) -> None:
+    """As SIGTERM does: callers in grace are told to come again."""
+    before = signal.signal(number, signal.SIG_DFL)  # what the process inherits, also under nohup
+    await stand.start(Times(window_seconds=600.0, idle_seconds=600.0))
+    signal.signal(number, before)
+    async with aiohttp.ClientSession(stand.url) as http:
+        caller = asyncio.create_task(http.post(PATH, data=request_body("In grace?"), headers=PATIENT).__aenter__())
+        await until(lambda: stand.requests(RequestState.QUEUED) == 1, "it is queued")
+        stand.send(number)
+        status = await stand.gone(GONE_SECONDS)
+
+        assert (status, (await caller).status) == (0, 503)
+
+
 async def test_nobody_is_refused_from_the_moment_it_listens(stand: Stand, tmp_path: Path) -> None:
     """However long loading takes, callers that connect meanwhile are kept by the kernel and answered; nobody is refused."""
     (tmp_path / "sitecustomize.py").write_text(SLOW_LOADING, encoding="utf-8")
@@ -152,6 +190,13 @@ async def test_a_bad_configuration_is_told_whole(tmp_path: Path) -> None:
     assert "Traceback" not in ended.errors
     for mistake in ("server.port", "batching.window_secs", "polling.min_seconds", "nonsense", "providers.y"):
         assert mistake in ended.errors
+
+
+def unread() -> BinaryIO:
+    """A pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "wb")
 
 
 async def first_connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

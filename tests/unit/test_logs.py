@@ -255,3 +255,37 @@ def test_any_value_can_be_logged(facts: dict[str, object]) -> None:
     )
 
     assert [line["event"] for line in log.lines] == ["something"]
+
+
+class Stream(io.StringIO):
+    """A stream on a disk that may be full, or with a reader that may have gone."""
+
+    fault: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Keep `text`, or fail."""
+        if self.fault is not None:
+            raise self.fault
+        return super().write(text)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO])
+def test_a_log_that_cannot_be_written_hurts_nobody(number: int) -> None:
+    """Whoever logs goes on as if it had been written: the line is lost, and those after it come again when they can."""
+    stream = Stream()
+    logger = configure(stream)
+    stream.fault = OSError(number, "no")
+    logger.info("lost")
+    logging.getLogger("aiohttp").error("lost, too")
+    stream.fault = None
+    logger.info("found")
+
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["found"]
+
+
+def test_a_log_that_is_closed_hurts_nobody() -> None:
+    """Nor does one that has been taken away."""
+    stream = Stream()
+    logger = configure(stream)
+    stream.close()
+    logger.info("lost")

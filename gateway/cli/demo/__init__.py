@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.output import TIME, complaints, ignored_config_option
-from gateway.cli.signals import when_told_to_end
+from gateway.signals import when_told_to_end
 
 
 @click.command(short_help="See it work: a labelling job, a crash, the bill.")

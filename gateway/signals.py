@@ -1,4 +1,7 @@
-"""How people and systems tell a command to end."""
+"""How people and systems tell a process to end.
+
+Floor 1, and light.
+"""
 
 from __future__ import annotations
 
