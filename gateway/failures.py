@@ -29,6 +29,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from gateway.answered import Answered, StatusError, is_foreign, redirect, retry_after, seconds
 from gateway.errors import Ambiguous, Missing, ProviderError, Rejected, Retryable, TokenLimit, Unauthorised
@@ -45,6 +46,7 @@ __all__ = [
     "seconds",
 ]
 
+_MAX_PLACE = 100
 #: What `creating()` calls a create call of a batch; `judge` compares with it.
 CREATE: Final = "create"
 
@@ -194,7 +196,7 @@ def _unanswered_create(error: Exception, what: str) -> ProviderError | None:
     lost = _lost(error)
     if lost is not None:
         never_sent = isinstance(lost, ssl.SSLCertVerificationError) or bool(_names(lost) & _NEVER_SENT)
-        return (Retryable if never_sent else Ambiguous)(f"{what}: {type(lost).__name__}")
+        return (Retryable if never_sent else Ambiguous)(f"{what}: {_told(lost)}")
     if isinstance(error, ValueError | RecursionError):
         return Ambiguous(f"{what}: the answer cannot be read: {type(error).__name__}")
     return None
@@ -203,7 +205,7 @@ def _unanswered_create(error: Exception, what: str) -> ProviderError | None:
 def _unanswered_repeatable(error: Exception, what: str) -> ProviderError | None:
     lost = _lost(error)
     if lost is not None:
-        return Retryable(f"{what}: {type(lost).__name__}")
+        return Retryable(f"{what}: {_told(lost)}")
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
         return Retryable(f"{what}: the answer cannot be read: {type(error).__name__}")
     return None
@@ -226,6 +228,25 @@ def _lost(error: Exception) -> BaseException | None:
     """
     broken = next((link for link in _chain(error) if is_transport_failure(link)), None)
     return error if broken is None and _names(error) & _UNANSWERED else broken
+
+
+def _told(lost: BaseException) -> str:
+    """A failure of the line by its class, and whom it did not reach."""
+    address = _address(lost)
+    return f"{type(lost).__name__} at {address}" if address else type(lost).__name__
+
+
+def _address(lost: BaseException) -> str:
+    """The address that an HTTP library was to reach, if it says so: without user, path and query, which may be secret."""
+    try:
+        url = getattr(getattr(lost, "request", None), "url", None)
+        scheme, place, *_ = urlsplit("" if url is None else str(url))
+        host, port = getattr(lost, "host", None), getattr(lost, "port", None)
+    except Exception:  # noqa: BLE001 - properties of strangers: httpx raises from this one
+        return ""
+    if scheme and place:
+        return f"{scheme}://{place.rpartition('@')[2][:_MAX_PLACE]}"
+    return f"{host[:_MAX_PLACE]}:{port}" if isinstance(host, str) and isinstance(port, int) else ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -54,6 +55,22 @@ async def test_no_connection_means_nothing_was_sent(way: Callable[[str], Awaitab
         with pytest.raises(Retryable):
             async with Failures().creating():
                 await way(url.replace("http:", f"{scheme}:"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_who_cannot_be_reached_is_named(way: Callable[[str], Awaitable[None]], *, repeatable: bool) -> None:
+    """An operator with several providers, proxies and stores learns which one it was; users, paths and queries stay unsaid."""
+    async with listening(answer=b"") as (server, url):
+        server.close()
+        await server.wait_closed()
+        place = url.removeprefix("http://").rstrip("/")
+        around = Failures().repeatable("upload") if repeatable else Failures().creating("upload")
+        with pytest.raises(Retryable) as failure:
+            async with around:
+                await way(f"http://us3r:passw0rd@{place}/hidden?key=hidden")
+
+    assert re.fullmatch(rf"upload: \w+ at (http://)?{re.escape(place)}", failure.value.reason)
 
 
 @pytest.mark.parametrize("way", WAYS)
