@@ -13,6 +13,8 @@ from gateway.rows import UPSTREAM, failure, http_status, parsed_object, read_row
 from gateway_mistral.answers import BROKEN, completion
 
 _MAX_MESSAGE = 2_000
+#: Where an HTTP status has been seen.
+_STATUSES = ("status_code", "raw_status_code", "status")
 #: An error wrapped more often than this is not looked for.
 _DEPTH = 8
 
@@ -22,8 +24,11 @@ def decode_row(row: bytes) -> Result:
     read = read_row(row)
     if isinstance(read, Result):
         return read
-    status = _status(read.response) or _status(parsed_object(read.error))
-    return decode_response(read.line_id, status, read.response.get("body"), error=read.error)
+    status, body = _status(read.response) or _status(parsed_object(read.error)), read.response.get("body")
+    if (parsed_object(body) or {}).get("choices") and all(read.response.get(key) is None for key in _STATUSES):
+        # As the helper has it: a status that is not told is none of 400 and more.
+        status = status or 200
+    return decode_response(read.line_id, status, body, error=read.error)
 
 
 def decode_response(line_id: str | None, status: int, body: object, *, error: object = None) -> Result:
@@ -102,7 +107,7 @@ def _is_broken(answer: Mapping[str, object]) -> bool:
 
 def _status(content: Mapping[str, object] | None) -> int:
     """The first key that holds an HTTP status; 0 when none does."""
-    for key in ("status_code", "raw_status_code", "status"):
+    for key in _STATUSES:
         status = http_status((content or {}).get(key))
         if 100 <= status <= 599:
             return status

@@ -1,7 +1,8 @@
 """From one row of a result file to a `Result`. Pure, and never raises on anything a provider can send.
 
 Success is told by three things together, since each alone has been seen to lie: no error, status 200, and an answer in the
-body. Rows look the same in output and error files, and an error file is not relied on to hold the errors.
+body. A status that is not there has not lied. Rows look the same in output and error files, and an error file is not relied on
+to hold the errors.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway import Result
-from gateway.rows import error_body, http_status, read_response, read_row, upstream_error
+from gateway.rows import error_body, http_status, parsed_object, read_response, read_row, upstream_error
 
 #: Codes of lines that were never answered -> the status they are counted as.
 _UNANSWERED: Mapping[str, int] = MappingProxyType(
@@ -29,8 +30,10 @@ def decode_row(row: bytes) -> Result:
         return read
     if read.unanswered:
         return _unanswered(read.line_id, read.error)
-    status = http_status(read.response.get("status_code"))
-    return decode_response(read.line_id, status, read.response.get("body"), has_error=bool(read.error))
+    told, body = read.response.get("status_code"), read.response.get("body")
+    if told is None and _answer(parsed_object(body) or {}) is not None:
+        told = 200
+    return decode_response(read.line_id, http_status(told), body, has_error=bool(read.error))
 
 
 def decode_response(line_id: str | None, status: int, body: object, *, has_error: bool = False) -> Result:
