@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.config import Client
-from gateway.errors import Refusal
+from gateway.errors import LedgerError, Refusal
 
 #: File in the storage directory; who can read it may see and steer everything on this gateway.
 TOKEN_FILE = "operator.token"  # noqa: S105 - a file's name
@@ -66,20 +66,29 @@ class Keyring:
 def operator_token(directory: Path) -> str:
     """The token of this gateway's operator; made at the first start, readable by the owner only.
 
-    A file that a crash left empty is made anew.
+    A file that a crash left empty is made anew. Raises `LedgerError` when it can be neither read nor made.
     """
     path = directory / TOKEN_FILE
-    token = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
-    if not token:
-        token = secrets.token_urlsafe(32)
-        partial = path.with_suffix(".part")
-        # Made anew, so that whoever may read a file of an earlier crash cannot read this one.
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(token)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+    try:
+        token = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+        return token or _made(path)
+    except OSError as error:
+        raise LedgerError(
+            f"{path} cannot be read or made ({error.strerror}): let this user read it, or delete it, and it is made anew"
+        ) from error
+
+
+def _made(path: Path) -> str:
+    """A new token, in a file that others cannot read at any time."""
+    token = secrets.token_urlsafe(32)
+    partial = path.with_suffix(".part")
+    # Made anew, so that whoever may read a file of an earlier crash cannot read this one.
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(token)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
     return token
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.config import Client
 from gateway.endpoints.keys import TOKEN_FILE, Caller, Keyring, operator_token
-from gateway.errors import Refusal
+from gateway.errors import LedgerError, Refusal
 
 TOKEN = "operator-secret"
 
@@ -158,3 +158,11 @@ def test_a_token_left_readable_half_way_is_not_used(tmp_path: Path) -> None:
     leftover.chmod(0o644)
     assert operator_token(tmp_path) != "known"
     assert (tmp_path / TOKEN_FILE).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", [TOKEN_FILE, "operator.part"])
+def test_a_token_that_cannot_be_had_is_said_so(name: str, tmp_path: Path) -> None:
+    """A start without it ends with the file's name and what to do, and no traceback."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(LedgerError, match=rf"{tmp_path / TOKEN_FILE} cannot be read or made \(.*: let this user read it"):
+        operator_token(tmp_path)
