@@ -73,6 +73,10 @@ class Stand:
         await self.rig.clock.advance(seconds)
         return await self.look()
 
+    async def cancel(self) -> None:
+        """Note that we have told the provider to stop it."""
+        await self.rig.ledger.batches.mark_cancelling(await claimed(self.rig), self.rig.clock.now())
+
     async def fetched(self, *lines: int) -> BatchRow:
         """What it is when it was polled, and then fetched with a file of these lines."""
         self.shown.files["half"] = list(lines)
@@ -115,14 +119,17 @@ async def test_results_that_are_named_late_are_found(counts: dict[str, int], tmp
         assert await stand.rig.states() == [RequestState.SUCCEEDED] * 2
 
 
-async def test_what_was_counted_on_the_way_says_nothing_of_the_end(tmp_path: Path) -> None:
-    """A file with as many rows as were done while the batch ran is not whole for that."""
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_what_was_counted_on_the_way_says_nothing_of_the_end(cancelled: bool, tmp_path: Path) -> None:
+    """A file with as many rows as were done while the batch ran is not whole for that, also if the batch was stopped."""
     async with open_stand(tmp_path, where={"output": "half"}) as stand:
         ended, stand.shown.files["half"] = stand.shown.remote, [0]
         stand.shown.remote = replace(ended, state=RemoteState.RUNNING, total=2, done=1)
         await stand.look()
         stand.shown.remote = ended
         await stand.look()
+        if cancelled:
+            await stand.cancel()
         assert (await stand.look()).state is BatchState.ENDED
         assert await stand.rig.states() == [RequestState.SUCCEEDED, RequestState.BATCHED]
 
@@ -199,7 +206,7 @@ async def test_what_was_done_of_a_stopped_batch_is_delivered_at_once(tmp_path: P
     async with open_stand(tmp_path, total=2, done=1, where={"output": "half"}) as stand:
         stand.shown.files["half"] = [1]
         await stand.look()
-        await stand.rig.ledger.batches.mark_cancelling(await claimed(stand.rig), stand.rig.clock.now())
+        await stand.cancel()
         assert (await stand.look()).state is BatchState.COLLECTED
         assert await stand.rig.states() == [RequestState.QUEUED, RequestState.SUCCEEDED]
 
@@ -273,7 +280,7 @@ async def test_lines_that_nobody_counts_or_wants_are_looked_for_once_more(cancel
         stand.shown.files["half"] = [] if cancelled else [0]
         await stand.look()
         if cancelled:
-            await stand.rig.ledger.batches.mark_cancelling(await claimed(stand.rig), stand.rig.clock.now())
+            await stand.cancel()
         assert (await stand.look()).state is BatchState.ENDED
         assert (await stand.later(MINUTE)).state is BatchState.COLLECTED
 
