@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from gateway import ProviderError, Retryable, TokenLimit, Unauthorised
 from gateway.failures import CREATE, Answered, Failures, is_foreign, redirect, retry_after
+from gateway.rows import error_body
 from gateway_openai.decode import CAPACITY_STATUS
 from gateway_openai.remote import TOKEN_CODES, UNPAID_CODES
 
@@ -11,18 +14,25 @@ from gateway_openai.remote import TOKEN_CODES, UNPAID_CODES
 _PLAN_CODES = frozenset({"not_available_for_plan"})
 #: Seconds to wait when a create call does not see the file that was just uploaded.
 _FILE_PAUSE = 5.0
+#: How services say that they do not see a file; its name may stand between the words, and nothing else.
+_UNSEEN_FILE = re.compile(
+    r"\b(?:cannot find|could not find|no such) file\b"
+    r"|\bfile\b(?: with id)?:?(?: ['\"`]?[\w.-]+['\"`]?)? (?:(?:was |is )?not found|does not exist|could not be found)\b",
+    re.IGNORECASE,
+)
 
 
 def read(error: Exception) -> Answered | None:
-    """The error answer behind an exception of the SDK; its `content` is the error object."""
+    """The error answer behind an exception of the SDK; its `content` is the error object, empty for a mere sentence."""
     import openai
 
     if not isinstance(error, openai.APIStatusError):
         return None
     body = error.body if isinstance(error.body, dict) else {}
+    told = error_body(error.body)
     return Answered(
         status=error.status_code,
-        message=str(body.get("message") or ""),
+        message=told.message if told else "",
         code=str(error.code or ""),
         retry_after=retry_after(error.response.headers),
         redirect=redirect(error.response.headers),
@@ -34,7 +44,7 @@ def read(error: Exception) -> Answered | None:
 def judge(answered: Answered, what: str) -> ProviderError | None:
     """Codes say more than statuses: no room, no money, no batches in this plan."""
     code, reason = answered.code.lower(), f"{what}: {answered.reason}"
-    if what == CREATE and answered.status == 400 and _is_file_not_visible_yet(answered):
+    if what == CREATE and answered.status in (400, 404, 422) and _is_file_not_visible_yet(answered):
         return Retryable(reason, retry_after=_FILE_PAUSE)
     if code in TOKEN_CODES:
         return TokenLimit(reason, retry_after=answered.retry_after)
@@ -50,9 +60,9 @@ def judge(answered: Answered, what: str) -> ProviderError | None:
 
 
 def _is_file_not_visible_yet(answered: Answered) -> bool:
-    """The known 400 right after an upload: the file is there, the batch service has not seen it yet."""
+    """The known 400 right after an upload, or what others say in its place: the batch service has not seen the file yet."""
     param = answered.content.get("param") if isinstance(answered.content, dict) else None
-    return "cannot find file" in answered.message.lower() and param in ("file_id", "input_file_id", None)
+    return bool(_UNSEEN_FILE.search(answered.message)) and param in ("file_id", "input_file_id", None)
 
 
 FAILURES = Failures(read=read, judge=judge)
