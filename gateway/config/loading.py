@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Section = TypeVar("Section", bound="DataclassInstance")
+
+#: A name or an address as it stands in a Host header, which is what it is compared with; or the star for all.
+_HOST = re.compile(r"\*|[a-z0-9._-]*[a-z0-9_-]|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*|\[[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*\]")
 
 #: Read when no file is named, if it is there.
 DEFAULT_FILE = Path("config.toml")
@@ -186,6 +190,10 @@ def _read_routes(settings: _Settings, providers: Mapping[str, ProviderTable]) ->
 def _check_together(configuration: Configuration, mistakes: Mistakes) -> None:
     """What no key is wrong about alone."""
     _check_exposure(configuration.server, keys_asked=bool(configuration.clients), mistakes=mistakes)
+    for host in configuration.server.allowed_hosts:
+        if not _HOST.fullmatch(host.lower()):
+            told = "is no name or address as callers write it before the port: leave out scheme, port, path and pattern"
+            mistakes.add("server.allowed_hosts", f"{host!r} {told}")
     batching, polling = configuration.batching, configuration.polling
     if batching.max_window_seconds < batching.window_seconds:
         mistakes.add("batching.max_window_seconds", f"must be at least window_seconds ({batching.window_seconds:g})")

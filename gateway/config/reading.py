@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Section = TypeVar("Section", bound="DataclassInstance")
 
 _ANYTHING = Rule(meaning="")
+#: No database counts further.
+_LARGEST_NUMBER = 2**63 - 1
 
 
 class EnvironmentText(str):
@@ -107,6 +109,9 @@ def read_number(default: float, value: object, key: str, mistakes: Mistakes, rul
     """`value` if it is a number within bounds, and a whole one where `default` is."""
     whole = isinstance(default, int)
     value = typed(value)
+    if isinstance(value, int) and value > _LARGEST_NUMBER:
+        mistakes.add(key, f"must be at most {_LARGEST_NUMBER}")
+        return default
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
         mistakes.add(key, f"must be a {'whole ' if whole else ''}number, not {_shown(value, rule)}")
         return default
