@@ -13,7 +13,7 @@ comes out as it is, because it is a bug. `stopping` and `deleting` are `repeatab
 | `foreign`: a 400, 404, 405 and the like in nobody's words | `Retryable` | as below; of an upload never `Rejected` |
 | what `judge` knows of another 4xx | as it says | as it says, within what the call may raise |
 | 401, 402, 403 | `Unauthorised` | `Unauthorised` |
-| 404 | `Rejected` | `Missing` if the call has named something, else `Retryable` |
+| 404, 410 | `Rejected` | `Missing` if the call has named something, else `Retryable` |
 | 407, 421, 425, 429 | `Retryable` | `Retryable` |
 | any other 4xx | `Rejected` | `Rejected` if the call is refusable, else `Retryable` |
 
@@ -54,6 +54,8 @@ CREATE: Final = "create"
 _PLAIN = frozenset({401, 402, 403, 413, 429})
 #: They are about the way to the provider, or its load, and never about the request.
 _OF_THE_WAY = frozenset({407, 421, 425, 429})
+#: What was named is not there, or not any more.
+_GONE = frozenset({404, 410})
 #: No byte of the request can have left. A protocol error of our own side is not here: it can come after the whole body.
 _NEVER_SENT = frozenset(
     {
@@ -169,7 +171,7 @@ class Failures:
             return Retryable(f"{what}: {answered.reason}", retry_after=answered.retry_after)
         failure = self.judge(answered, what)
         if failure is None:
-            failure = Missing(f"{what}: {answered.reason}") if answered.status == 404 else _refusal(answered, what)
+            failure = Missing(f"{what}: {answered.reason}") if answered.status in _GONE else _refusal(answered, what)
         unwanted = (
             isinstance(failure, TokenLimit | Ambiguous)
             or (isinstance(failure, Rejected) and not refusable)

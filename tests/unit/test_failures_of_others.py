@@ -76,3 +76,11 @@ def test_the_way_to_a_provider_refuses_nobody(status: int) -> None:
 
     assert isinstance(failure, Retryable)
     assert failure.retry_after == 7.0
+
+
+def test_what_is_gone_for_good_is_missing() -> None:
+    """A batch or a file of which a service says 410 is looked for like one that it has never heard of, and not asked for ever."""
+    error = StatusError(Answered(status=410, message="deleted"))
+
+    assert isinstance(Failures().repeatable_failure(error, "poll"), Missing)
+    assert isinstance(Failures().repeatable_failure(error, "list", named=False), Retryable)
