@@ -6,10 +6,9 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
-import orjson
-
 from gateway import Unsupported
 from gateway.chat import plain_ids
+from gateway.rows import write_json
 from gateway_mistral.parts import as_object, as_text, chunks, only
 
 #: Roles as OpenAI has them -> as Mistral has them.
@@ -123,7 +122,7 @@ def _call(content: object, field: str) -> dict[str, object]:
     only(function, frozenset({"name", "arguments", "parsed_arguments"}), f"{field}.function")
     arguments = function.get("arguments")
     if isinstance(arguments, dict):
-        arguments = orjson.dumps(arguments).decode()
+        arguments = write_json(arguments).decode()
     return {
         "id": short_id(as_text(call.get("id"), f"{field}.id")),
         "type": "function",
