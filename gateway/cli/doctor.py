@@ -70,6 +70,7 @@ def _findings(path: Path | None, *, offline: bool) -> list[Finding]:
         check_copies,
         check_directory,
         check_files,
+        closed,
         left_over,
         lock_owner,
     )
@@ -87,6 +88,9 @@ def _findings(path: Path | None, *, offline: bool) -> list[Finding]:
         # Where the ledger is, is not known.
         return findings
     directory = configuration.storage.directory
+    if (fault := closed(directory)) is not None:
+        # What is in it, and who works with it, cannot be known.
+        return [*findings, fault]
     owner = lock_owner(directory)
     findings += _gateway(configuration, owner)
     findings += check_directory(configuration.storage)

@@ -78,11 +78,17 @@ def _storage_mistakes(configuration: Configuration) -> list[str]:
     if storage.ledger:
         mistakes.append("storage.ledger: only SQLite (an empty string) is supported by this version")
     place = storage.directory.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        mistakes.append(f"storage.directory: {place} is a file, not a folder")
-    elif (reason := _unwritable(place)) is not None:
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            mistakes.append(f"storage.directory: {place} is a file, not a folder")
+            return mistakes
+        reason = _unwritable(place)
+    except OSError as error:
+        # A name that is too long, or a folder above it that is closed to us.
+        reason = error.strerror
+    if reason is not None:
         mistakes.append(f"storage.directory: {place} cannot be written to by this user ({reason})")
     return mistakes
 

@@ -17,6 +17,8 @@ from gateway.errors import BatchwayError
 
 T = TypeVar("T")
 
+#: What to do about a storage directory that is closed to us.
+AS_WHO_RUNS_IT = "run this as the user who runs the gateway"
 #: No database counts further.
 _LARGEST_NUMBER = 2**63 - 1
 
@@ -73,11 +75,13 @@ class Column(Generic[T]):
 
 @contextlib.contextmanager
 def complaints() -> Iterator[None]:
-    """What the gateway raises on purpose becomes a message for a person, and exit status 1."""
+    """What the gateway raises on purpose becomes a message for a person, and exit status 1; a file that is closed to us, too."""
     try:
         yield
     except BatchwayError as error:
         raise click.ClickException(str(error)) from error
+    except PermissionError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}: {AS_WHO_RUNS_IT}") from error
 
 
 def show_list(

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.cli.checkup.findings import Finding, note, ok, problem, sized
+from gateway.cli.output import AS_WHO_RUNS_IT
 from gateway.config import Cache, Storage
 from gateway.endpoints.keys import TOKEN_FILE
 from gateway.records import BatchState, is_marker
@@ -42,6 +43,17 @@ def lock_owner(directory: Path) -> int | None:
     return None
 
 
+def closed(directory: Path) -> Finding | None:
+    """What to say of a directory that this user may not look into; None: it may, or there is none."""
+    try:
+        (directory / "lock").stat()
+    except PermissionError as error:
+        return problem("directory", f"{directory} cannot be looked into: {error.strerror}", AS_WHO_RUNS_IT)
+    except OSError:
+        pass
+    return None
+
+
 def check_directory(storage: Storage) -> Iterator[Finding]:
     """The directory itself, its room and its reserve."""
     directory = storage.directory
@@ -65,9 +77,9 @@ def _permissions(directory: Path) -> Finding:
             f"chmod -R go-rwx {directory}",
         )
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        return problem("directory", f"{directory} cannot be written by this user", "run this as the gateway's user")
+        return problem("directory", f"{directory} cannot be written by this user", AS_WHO_RUNS_IT)
     if others:
-        return note("directory", f"{others[0]} belongs to another user", "run this as the user who runs the gateway")
+        return note("directory", f"{others[0]} belongs to another user", AS_WHO_RUNS_IT)
     return ok("directory", f"{directory}, its owner's alone")
 
 
