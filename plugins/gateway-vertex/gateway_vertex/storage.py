@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from gateway import Retryable
 from gateway.transfers import end_row, result_file
 from gateway_vertex.credentials import CredentialSource
 from gateway_vertex.places import Place
@@ -88,7 +90,8 @@ class ObjectStore:
         try:
             self._send(blob, path, size, leash, generation=0)
         except PreconditionFailed:
-            blob.reload(timeout=self._timeout, retry=None)
+            with _read():
+                blob.reload(timeout=self._timeout, retry=None)
             if blob.size != size:
                 self._send(blob, path, size, leash, generation=blob.generation or 0)
 
@@ -97,7 +100,8 @@ class ObjectStore:
         found = self._client().list_blobs(
             place.bucket, prefix=place.prefix, page_size=_LIST_PAGE, timeout=self._timeout, retry=None
         )
-        return [blob.name for blob in found]
+        with _read():
+            return [blob.name for blob in found]
 
     def download(self, place: Place, names: Iterable[str], to: Path, leash: Leash) -> None:
         """Write the objects to a new file, one after the other; each last row gets the newline that it may lack.
@@ -118,7 +122,8 @@ class ObjectStore:
         for name in self.names(place):
             leash.pull()
             try:
-                bucket.blob(name).delete(timeout=self._timeout, retry=None)
+                with _read():
+                    bucket.blob(name).delete(timeout=self._timeout, retry=None)
             except NotFound:
                 continue
 
@@ -144,6 +149,15 @@ class ObjectStore:
             if self._made is None:
                 self._made = _make_client(self._project, self._credentials.load(), self._url)
             return self._made
+
+
+@contextmanager
+def _read() -> Iterator[None]:
+    """Around calls that the SDK reads an answer of. Raises `Retryable` where it stumbles over one that is none of the API's."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise Retryable(f"storage: the answer cannot be read: {type(error).__name__}") from error
 
 
 def _make_client(project: str, credentials: Credentials, url: str) -> _Client:
