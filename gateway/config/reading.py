@@ -88,7 +88,7 @@ def read_value(default: object, value: object, key: str, mistakes: Mistakes, rul
     if isinstance(default, tuple):
         return _read_texts(value, key, mistakes)
     text = read_text(str(default), value, key, mistakes, rule)
-    return Path(text) if isinstance(default, Path) else text
+    return _path(text) if isinstance(default, Path) else text
 
 
 def read_text(default: str, value: object, key: str, mistakes: Mistakes, rule: Rule = _ANYTHING) -> str:
@@ -103,6 +103,15 @@ def read_text(default: str, value: object, key: str, mistakes: Mistakes, rule: R
         mistakes.add(key, f"must be {_either(rule.choices)}, not {_shown(value, rule)}")
         return default
     return value
+
+
+def _path(text: str) -> Path:
+    """`text` as a path, `~` as in a shell."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        # Nobody's home is known.
+        return Path(text)
 
 
 def read_number(default: float, value: object, key: str, mistakes: Mistakes, rule: Rule = _ANYTHING) -> int | float:

@@ -75,7 +75,7 @@ class Storage:
     """`[storage]`: the ledger, and the disk under it."""
 
     directory: Path = setting(  # noqa: RUF009 - it is `field`, and a path does not change
-        Path("data"), "folder for everything on disk; relative to the configuration file"
+        Path("data"), "folder for everything on disk; relative to the configuration file, or below `~`"
     )
     ledger: str = setting(
         "", "address of the ledger: empty for SQLite in `directory`; this version takes no other", secret=True

@@ -72,3 +72,11 @@ def test_a_host_that_no_caller_can_name_is_a_mistake(host: str, tmp_path: Path) 
 def test_names_and_addresses_are_hosts(host: str, tmp_path: Path) -> None:
     """With and without capitals and brackets, and the star that stands for all."""
     assert loaded(f'[server]\nallowed_hosts = ["{host}"]', tmp_path).server.allowed_hosts == (host,)
+
+
+def test_the_home_directory_is_meant_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a shell: a folder that is called `~` would be made where nobody looks, and deleting it is dangerous."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    configuration = loaded('[storage]\ndirectory = "~/batchway"', tmp_path)
+
+    assert configuration.storage.directory == tmp_path / "home" / "batchway"
