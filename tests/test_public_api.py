@@ -39,6 +39,7 @@ NAMES_OF_FAILURES = [
     "Answered",
     "Failures",
     "StatusError",
+    "is_foreign",
     "is_transport_failure",
     "redirect",
     "retry_after",
