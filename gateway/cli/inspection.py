@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.cli.output import is_there
 from gateway.clock import SystemClock
 from gateway.config import Configuration, examine, source_of
 from gateway.errors import ConfigurationError, PluginFault
@@ -79,14 +80,13 @@ def _storage_mistakes(configuration: Configuration) -> list[str]:
         mistakes.append("storage.ledger: only SQLite (an empty string) is supported by this version")
     place = storage.directory.absolute()
     try:
-        while not place.exists() and place != place.parent:
+        while not is_there(place) and place != place.parent:
             place = place.parent
         if not place.is_dir():
             mistakes.append(f"storage.directory: {place} is a file, not a folder")
             return mistakes
         reason = _unwritable(place)
     except OSError as error:
-        # A name that is too long, or a folder above it that is closed to us.
         reason = error.strerror
     if reason is not None:
         mistakes.append(f"storage.directory: {place} cannot be written to by this user ({reason})")

@@ -75,13 +75,25 @@ class Column(Generic[T]):
 
 @contextlib.contextmanager
 def complaints() -> Iterator[None]:
-    """What the gateway raises on purpose becomes a message for a person, and exit status 1; a file that is closed to us, too."""
+    """What the gateway raises on purpose becomes a message for a person, and exit status 1; so does a file out of reach."""
     try:
         yield
     except BatchwayError as error:
         raise click.ClickException(str(error)) from error
-    except PermissionError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}: {AS_WHO_RUNS_IT}") from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        advice = f": {AS_WHO_RUNS_IT}" if isinstance(error, PermissionError) else ""
+        raise click.ClickException(f"{error.filename}: {error.strerror}{advice}") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises `OSError` where that cannot be told, which `Path.exists` may call no."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def show_list(

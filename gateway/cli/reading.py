@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.cli.output import is_there
 from gateway.clock import SystemClock
 from gateway.config import Storage
 from gateway.errors import LedgerError, LedgerTooNew
@@ -69,7 +70,7 @@ def open_ledger(storage: Storage) -> Ledger:
     if storage.ledger:
         raise LedgerError("storage.ledger: only SQLite (an empty string) is supported by this version")
     path = storage.directory / FILE_NAME
-    if not path.exists():
+    if not is_there(path):
         raise LedgerError(
             f"there is no ledger in {storage.directory}: no gateway has run with this configuration yet "
             "(--config names another one)"

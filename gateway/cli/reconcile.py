@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.output import Amount, Column, complaints, config_option, json_option, number, show_json, show_list
+from gateway.cli.output import (
+    Amount,
+    Column,
+    complaints,
+    config_option,
+    is_there,
+    json_option,
+    number,
+    show_json,
+    show_list,
+)
 from gateway.config import Configuration, early, load
 from gateway.errors import LedgerLocked
 from gateway.store.lock import DirectoryLock
@@ -104,7 +114,7 @@ class Done:
 def _alone(path: Path | None) -> tuple[Configuration, DirectoryLock]:
     """The configuration, and the directory for us alone."""
     _, storage = early(path, os.environ)
-    if not (storage.directory / "ledger.sqlite").exists():
+    if not is_there(storage.directory / "ledger.sqlite"):
         raise click.ClickException(f"there is no ledger in {storage.directory}: put the backup there first")
     try:
         lock = DirectoryLock.acquire(storage.directory, wait_seconds=0)

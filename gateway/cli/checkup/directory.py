@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.cli.checkup.findings import Finding, note, ok, problem, sized
-from gateway.cli.output import AS_WHO_RUNS_IT
+from gateway.cli.output import AS_WHO_RUNS_IT, is_there
 from gateway.config import Cache, Storage
 from gateway.endpoints.keys import TOKEN_FILE
 from gateway.records import BatchState, is_marker
@@ -44,13 +44,12 @@ def lock_owner(directory: Path) -> int | None:
 
 
 def closed(directory: Path) -> Finding | None:
-    """What to say of a directory that this user may not look into; None: it may, or there is none."""
+    """What to say of a directory that this user cannot look into; None: it can, or there is none."""
     try:
-        (directory / "lock").stat()
-    except PermissionError as error:
-        return problem("directory", f"{directory} cannot be looked into: {error.strerror}", AS_WHO_RUNS_IT)
-    except OSError:
-        pass
+        is_there(directory / "lock")
+    except OSError as error:
+        advice = AS_WHO_RUNS_IT if isinstance(error, PermissionError) else "set another [storage] directory"
+        return problem("directory", f"{directory} cannot be looked into: {error.strerror}", advice)
     return None
 
 

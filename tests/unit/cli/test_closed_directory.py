@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,8 @@ def test_a_directory_that_may_not_be_looked_into_is_said_so(
     (directory / "ledger.sqlite").write_bytes(b"")
     # What a command imports when it is used may be out of reach later.
     assert said(["doctor", "--offline"], directory).exit_code == 1
-    said(words, tmp_path / "elsewhere") if words != ["serve"] else None
+    importlib.import_module("gateway.cli.serve")
+    said(["check"] if words == ["serve"] else words, tmp_path / "elsewhere")
     with closed(home / place):
         result = said(words, directory)
 
@@ -72,3 +74,13 @@ def test_a_directory_that_may_not_be_looked_into_is_said_so(
     assert str(directory) in told
     assert "backup" not in told
     assert "no gateway has run" not in told
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
+def test_a_name_that_none_can_have_is_said_so(words: list[str], tmp_path: Path) -> None:
+    """Nor is a place where no file system has a file a reason for a traceback."""
+    result = said(words, tmp_path / ("x" * 300))
+
+    told = result.stdout + result.stderr
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit), told
+    assert "x" * 300 in told
