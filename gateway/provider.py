@@ -41,9 +41,9 @@ class ProviderSettings(BaseModel):
 class Provider(ABC):
     """One account at one provider's Batch API.
 
-    `encode`, `dropped`, `frame`, `decode` and `output_schema` are pure: no I/O, no clock, no state; `encode`, `dropped` and `frame`
-    run in the event loop, the last three in other threads. The coroutines run in the event loop and must not block it. No SDK
-    retries on `submit`: a repeated create is a batch paid twice.
+    `encode`, `dropped`, `frame`, `decode` and `output_schema` are pure: no I/O, no clock, no state; `encode`, `dropped` and
+    `frame` run in the event loop, the last three in other threads. The coroutines run in the event loop and must not block it.
+    No SDK retries on `submit`: a repeated create is a batch paid twice.
     """
 
     #: The word in the configuration: `kind = "..."`.

@@ -164,5 +164,7 @@ def test_a_token_left_readable_half_way_is_not_used(tmp_path: Path) -> None:
 def test_a_token_that_cannot_be_had_is_said_so(name: str, tmp_path: Path) -> None:
     """A start without it ends with the file's name and what to do, and no traceback."""
     (tmp_path / name).mkdir()
-    with pytest.raises(LedgerError, match=rf"{tmp_path / TOKEN_FILE} cannot be read or made \(.*: let this user read it"):
+    with pytest.raises(
+        LedgerError, match=rf"{tmp_path / TOKEN_FILE} cannot be read or made \(.*: let this user read it"
+    ):
         operator_token(tmp_path)
