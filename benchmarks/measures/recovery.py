@@ -21,6 +21,8 @@ from benchmarks.processes import OTHER_CORE, Servant
 from benchmarks.stand import STORAGE, Gateway, Setting, until
 
 BATCHES = 100
+#: Folders of this measure, beside those of others in the same run.
+IDLE, BUSY = "recovery-idle", "recovery-busy"
 #: Whatever a gateway does behind its accept loop after a start, it has begun with by then: its janitor has gone round.
 SETTLE_SECONDS = 4.0
 LOOK_SECONDS = 0.002
@@ -57,8 +59,8 @@ def after_a_crash(bench: Bench) -> Iterator[Figure]:
         empty: list[Start] = []
         full: list[Start] = []
         for _ in range(bench.pick(7, 2) + 1):
-            empty.append(_start(bench.directory / "empty", upstream, load, simulator, 0))
-            full.append(_start(bench.directory / "backlog", upstream, load, simulator, BATCHES))
+            empty.append(_start(bench.directory / IDLE, upstream, load, simulator, 0))
+            full.append(_start(bench.directory / BUSY, upstream, load, simulator, BATCHES))
     # The first start of each finds the holds of a process that died, and reads the file for the first time.
     first = full[0]
     del empty[0], full[0]
@@ -108,8 +110,8 @@ def _ratio(key: str, full: Sequence[Start], empty: Sequence[Start], what: str, d
 
 def _prepare(bench: Bench, simulator: Servant, load: Servant, upstream: str, pending: int) -> float:
     """Two storage directories with one answer in store, the second with the backlog too; the seconds that this one took."""
-    empty, backlog = bench.directory / "empty", bench.directory / "backlog"
-    with bench.gateway("empty", upstream, Setting()) as gateway:
+    empty, backlog = bench.directory / IDLE, bench.directory / BUSY
+    with bench.gateway(IDLE, upstream, Setting()) as gateway:
         ask_and_wait(load, gateway, "hit")
     shutil.copytree(empty / STORAGE, backlog / STORAGE)
     simulator.ask("endless")
